@@ -1,0 +1,90 @@
+"""The immutable object a gateway worker routes by, and the look-up from a request to its route."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+
+from routing.errors import BadSnapshot
+from routing.tokens import SigningKey
+from routing.types import Route
+
+
+class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything a worker needs to answer: routes, and the keys of decision tokens (the first one signs).
+
+    Raises:
+        BadSnapshot: no key, or two routes that match the same requests.
+    """
+
+    version: int
+    created_at_ms: int
+    routes: tuple[Route, ...]
+    keys: tuple[SigningKey, ...]
+
+    def __post_init__(self) -> None:
+        if not self.keys:
+            raise BadSnapshot("keys must hold at least one signing key, got none")
+        seen: dict[tuple[str | None, str | None], str] = {}
+        for route in self.routes:
+            place = (route.match.host, route.match.path_prefix)
+            if place in seen:
+                raise BadSnapshot(f"routes {seen[place]} and {route.name} have the same match {place}")
+            seen[place] = route.name
+
+
+class RouteTable:
+    """Finds the route of a request in time that does not grow with the number of routes.
+
+    A host-specific route is preferred to one for any host, then the longest path prefix wins.
+    """
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self.snapshot = snapshot
+        self.keys = {key.id: key for key in snapshot.keys}
+        self._by_id = {route.id: route for route in snapshot.routes}
+        self._by_name = {route.name: route for route in snapshot.routes}
+        self._by_place = {
+            (_host_key(route.match.host), _prefix_key(route.match.path_prefix)): route for route in snapshot.routes
+        }
+        self._hosts = {host for host, _ in self._by_place}
+
+    def find(self, host: str, path: str) -> Route | None:
+        """The route of a request by its Host header (port ignored) and path (without query)."""
+        bare = _host_key(host)
+        for candidate in (bare, "") if bare in self._hosts else ("",):
+            for prefix in _prefixes(path):
+                if route := self._by_place.get((candidate, prefix)):
+                    return route
+        return None
+
+    def by_id(self, route_id: int) -> Route | None:
+        """The route with this numeric id."""
+        return self._by_id.get(route_id)
+
+    def by_name(self, name: str) -> Route | None:
+        """The route with this name."""
+        return self._by_name.get(name)
+
+
+def _host_key(host: str | None) -> str:
+    if not host:
+        return ""
+    bare = host.lower()
+    if bare.startswith("["):
+        return bare.partition("]")[0] + "]"
+    return bare.partition(":")[0]
+
+
+def _prefix_key(prefix: str | None) -> str:
+    return (prefix or "/").rstrip("/")
+
+
+def _prefixes(path: str) -> Iterator[str]:
+    """The path itself, then each shorter prefix that ends at a segment boundary, longest first."""
+    prefix = path.rstrip("/")
+    while prefix:
+        yield prefix
+        prefix = prefix.rpartition("/")[0]
+    yield ""

@@ -1,0 +1,155 @@
+"""The facts a gateway worker routes by: routes, arms, shares. All frozen, checked when built."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+from routing.errors import BadSnapshot
+
+TOTAL_BP = 10_000
+"""Traffic shares are integers in basis points: 10,000 bp = 100 %."""
+
+
+class Role(StrEnum):
+    """What an arm is to its route."""
+
+    CHAMPION = "champion"
+    CHALLENGER = "challenger"
+    RETIRED = "retired"
+
+
+class Reason(StrEnum):
+    """Why an arm was chosen. Every decision carries one."""
+
+    STATIC = "STATIC"
+    SPLIT = "SPLIT"
+    BANDIT = "BANDIT"
+    OVERRIDE = "OVERRIDE"
+    FORCED = "FORCED"
+    KILL_SWITCH = "KILL_SWITCH"
+    FALLBACK = "FALLBACK"
+    DEFAULT = "DEFAULT"
+
+
+class UnitKind(StrEnum):
+    """Where in a request its unit is found."""
+
+    HEADER = "header"
+    JSON = "json"
+    COOKIE = "cookie"
+    QUERY = "query"
+
+
+class UnitSource(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the unit of a request is read; for `json`, `name` is an RFC 6901 pointer."""
+
+    kind: UnitKind
+    name: str
+
+
+class ArmHeader(msgspec.Struct, frozen=True, kw_only=True):
+    """A request header an arm is sent: a literal value, or the name of an environment variable."""
+
+    name: str
+    value: str | None = None
+    env: str | None = None
+
+
+class Arm(msgspec.Struct, frozen=True, kw_only=True):
+    """A registered model endpoint under a route. `id` is numeric and never reused."""
+
+    id: int
+    name: str
+    url: str
+    role: Role
+    headers: tuple[ArmHeader, ...] = ()
+
+
+class Upstream(msgspec.Struct, frozen=True, kw_only=True):
+    """How a route's arms are called."""
+
+    timeout_ms: int = 2_000
+    connect_timeout_ms: int = 250
+    max_connections: int = 512
+    fallback: bool = True
+
+
+class Match(msgspec.Struct, frozen=True, kw_only=True):
+    """Which requests belong to a route: a path prefix (at a segment boundary), a host, or both."""
+
+    path_prefix: str | None = None
+    host: str | None = None
+
+
+class MetricRule(msgspec.Struct, frozen=True, kw_only=True):
+    """What a worker must know to accept an outcome of a metric."""
+
+    name: str
+    kind: str
+    window_ms: int
+
+
+class Share(msgspec.Struct, frozen=True, kw_only=True):
+    """A half-open range [start_bp, end_bp) of the 10,000 buckets, answered by one arm."""
+
+    arm_id: int
+    start_bp: int
+    end_bp: int
+
+
+class Route(msgspec.Struct, frozen=True, kw_only=True):
+    """A public name, the arms behind it, and how unpinned traffic is divided among them.
+
+    Raises:
+        BadSnapshot: there is not exactly one champion, or the shares do not cover [0, 10,000).
+    """
+
+    id: int
+    name: str
+    match: Match
+    arms: tuple[Arm, ...]
+    shares: tuple[Share, ...]
+    salt: str
+    epoch: int
+    unit: UnitSource | None = None
+    metrics: tuple[MetricRule, ...] = ()
+    upstream: Upstream = msgspec.field(default_factory=Upstream)
+    allow_force: bool = False
+    kill_switch: bool = False
+
+    def __post_init__(self) -> None:
+        champions = [arm.name for arm in self.arms if arm.role is Role.CHAMPION]
+        if len(champions) != 1:
+            raise BadSnapshot(f"route {self.name}: arms must hold exactly one champion, got {champions}")
+        self._check_shares()
+
+    def _check_shares(self) -> None:
+        known = {arm.id for arm in self.arms}
+        end = 0
+        for share in self.shares:
+            if share.arm_id not in known:
+                raise BadSnapshot(f"route {self.name}: share of unknown arm id {share.arm_id}")
+            if share.start_bp != end or share.end_bp <= share.start_bp:
+                raise BadSnapshot(f"route {self.name}: shares must be adjoining, got {share} after {end}")
+            end = share.end_bp
+        if end != TOTAL_BP:
+            raise BadSnapshot(f"route {self.name}: shares must cover {TOTAL_BP} bp, got {end}")
+
+    @property
+    def champion(self) -> Arm:
+        """The one arm with the role champion."""
+        return next(arm for arm in self.arms if arm.role is Role.CHAMPION)
+
+    def arm(self, arm_id: int) -> Arm | None:
+        """The arm with this id, if it is live here."""
+        return next((arm for arm in self.arms if arm.id == arm_id), None)
+
+    def arm_named(self, name: str) -> Arm | None:
+        """The arm with this name, if it is live here."""
+        return next((arm for arm in self.arms if arm.name == name), None)
+
+    def metric(self, name: str) -> MetricRule | None:
+        """The metric with this name, if the route declares it."""
+        return next((metric for metric in self.metrics if metric.name == name), None)

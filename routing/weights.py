@@ -1,0 +1,88 @@
+"""How are the 10,000 buckets divided among the arms, so that a change moves the fewest units?
+
+A challenger grows only out of the champion's buckets and gives buckets back only to the champion: a unit never
+moves between two challengers, and never to an arm whose share did not grow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+
+from routing.errors import BadWeights
+from routing.types import TOTAL_BP, Share
+
+
+def check_weights(weights: Mapping[str, int], arms: Collection[str]) -> None:
+    """Refuse a split that does not describe all traffic over known arms; nothing is repaired.
+
+    Raises:
+        BadWeights: an unknown arm, a share outside [0, 10,000], or a sum other than 10,000.
+    """
+    for arm, weight in weights.items():
+        if arm not in arms:
+            raise BadWeights(f"weights names unknown arm {arm!r}; the route has {sorted(arms)}")
+        if not 0 <= weight <= TOTAL_BP:
+            raise BadWeights(f"weights.{arm} must be in [0, {TOTAL_BP}], got {weight}")
+    if (total := sum(weights.values())) != TOTAL_BP:
+        raise BadWeights(f"weights must sum to {TOTAL_BP}, got {total}")
+
+
+def lay_out(previous: Sequence[Share], weights: Mapping[int, int], champion_id: int) -> tuple[Share, ...]:
+    """The new division of the buckets for `weights` (arm id → bp, summing to 10,000).
+
+    `previous` is the division in force (empty: all the champion's). Buckets of arms that are gone go to the
+    champion first; then each challenger gives back what it has too much of, and last takes what it lacks.
+    """
+    owners = _owners(previous, weights, champion_id)
+    challengers = [arm_id for arm_id in weights if arm_id != champion_id]
+    for arm_id in challengers:
+        held = [index for index, owner in enumerate(owners) if owner == arm_id]
+        for index in held[weights[arm_id] :]:
+            owners[index] = champion_id
+    for arm_id in challengers:
+        _take(owners, arm_id, weights[arm_id], champion_id)
+    return _shares(owners)
+
+
+def probabilities(shares: Sequence[Share]) -> dict[int, int]:
+    """Basis points per arm id, of the arms that have any."""
+    totals: dict[int, int] = {}
+    for share in shares:
+        totals[share.arm_id] = totals.get(share.arm_id, 0) + share.end_bp - share.start_bp
+    return totals
+
+
+def arm_at(shares: Sequence[Share], bucket: int) -> int:
+    """The id of the arm that answers a bucket, 0 to 9,999."""
+    for share in shares:
+        if bucket < share.end_bp:
+            return share.arm_id
+    raise BadWeights(f"bucket must be in [0, {TOTAL_BP}), got {bucket}")
+
+
+def _owners(previous: Sequence[Share], weights: Mapping[int, int], champion_id: int) -> list[int]:
+    owners = [champion_id] * TOTAL_BP
+    for share in previous:
+        if share.arm_id in weights:
+            owners[share.start_bp : share.end_bp] = [share.arm_id] * (share.end_bp - share.start_bp)
+    return owners
+
+
+def _take(owners: list[int], arm_id: int, wanted: int, champion_id: int) -> None:
+    lacking = wanted - owners.count(arm_id)
+    for index, owner in enumerate(owners):
+        if lacking <= 0:
+            return
+        if owner == champion_id:
+            owners[index] = arm_id
+            lacking -= 1
+
+
+def _shares(owners: Sequence[int]) -> tuple[Share, ...]:
+    shares: list[Share] = []
+    start = 0
+    for index in range(1, len(owners) + 1):
+        if index == len(owners) or owners[index] != owners[start]:
+            shares.append(Share(arm_id=owners[start], start_bp=start, end_bp=index))
+            start = index
+    return tuple(shares)
