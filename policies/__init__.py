@@ -1,0 +1,1 @@
+"""What should the split become? Pure: sums and times come in, verdicts and transitions go out."""

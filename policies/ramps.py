@@ -1,0 +1,35 @@
+"""Which share does a challenger get next, and what is left for the others?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from routing.types import TOTAL_BP
+
+
+def next_share(ramp_bp: Sequence[int], share_bp: int) -> int:
+    """The first step of the ramp above the share held now; the last step, 10,000, is promotion."""
+    return next((step for step in ramp_bp if step > share_bp), TOTAL_BP)
+
+
+def with_share(weights: Mapping[str, int], arm: str, share_bp: int, champion: str) -> dict[str, int]:
+    """The split with `arm` at `share_bp`. The champion pays; other challengers only when it has nothing left.
+
+    `weights` is arm → basis points, summing to 10,000, and so is the result.
+    """
+    others = {name: held for name, held in weights.items() if name not in (arm, champion) and held}
+    room = TOTAL_BP - share_bp
+    for name in sorted(others, key=lambda other: others[other]):
+        others[name] = min(others[name], room)
+        room -= others[name]
+    return {champion: room, arm: share_bp, **others}
+
+
+def without(weights: Mapping[str, int], arm: str, champion: str) -> dict[str, int]:
+    """The split after `arm` has given its whole share back to the champion."""
+    return with_share(weights, arm, 0, champion)
+
+
+def all_to(arm: str, arms: Sequence[str]) -> dict[str, int]:
+    """All traffic to one arm."""
+    return {name: TOTAL_BP if name == arm else 0 for name in arms}

@@ -1,0 +1,281 @@
+"""What an operator declares: a route, its arms, its metrics, and the rule by which a challenger is promoted.
+
+Built from the wire by the control plane; `problems` then names everything in it that cannot be.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from itertools import pairwise
+from urllib.parse import SplitResult, urlsplit
+
+from policies.days import CALENDAR_DAY_MS, MINIMUM_DAY_MS
+from policies.errors import BadSpec
+from policies.metrics import ERROR, GATEWAY_METRICS, Metric
+from policies.types import Kind
+from routing.errors import BadWeights
+from routing.types import TOTAL_BP, ArmHeader, Match, Role, UnitSource, Upstream
+from routing.weights import check_weights
+
+NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
+SCHEMES = ("http",)
+_METADATA_HOSTS = {"metadata", "metadata.google.internal", "instance-data", "100.100.100.200"}
+_RESERVED_PREFIXES = (
+    "/v1/decide",
+    "/v1/outcomes",
+    "/v1/exposures",
+    "/ofrep/v1",
+    "/healthz",
+    "/readyz",
+    "/metrics",
+)
+
+
+class Advance(StrEnum):
+    """What a ramp step before the last needs: that the streak goes on, or only health."""
+
+    WINNING = "winning"
+    HEALTHY = "healthy"
+
+
+class Approval(StrEnum):
+    """Whether a step that was earned is taken at once or waits for a person."""
+
+    AUTOMATIC = "automatic"
+    MANUAL = "manual"
+
+
+@dataclass(frozen=True, slots=True)
+class Guardrail:
+    """A binary metric that may veto: a relative worsening beyond the limit rolls back at once."""
+
+    metric: str = ERROR
+    max_relative_increase: float = 0.10
+    confidence: float = 0.99
+    min_events: int = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The promotion policy, with the defaults of the documentation. Times in ms, shares in basis points."""
+
+    goal: str | None = None
+    confidence: float = 0.975
+    winning_days: int = 3
+    minimum_days: int = 7
+    horizon_days: int = 30
+    losing_days: int = 1
+    losing_confidence: float = 0.99
+    max_expected_loss: float = 0.005
+    minimum_effect: float = 0.0
+    min_samples: int = 100
+    min_conversions: int = 100
+    guardrails: tuple[Guardrail, ...] = (Guardrail(),)
+    ramp_bp: tuple[int, ...] = (TOTAL_BP,)
+    advance: Advance = Advance.WINNING
+    bake_ms: int = 0
+    approval: Approval = Approval.AUTOMATIC
+    day_length_ms: int = CALENDAR_DAY_MS
+    timezone: str = "UTC"
+
+
+@dataclass(frozen=True, slots=True)
+class ArmSpec:
+    """An arm as declared."""
+
+    name: str
+    url: str
+    role: Role = Role.CHALLENGER
+    labels: Mapping[str, str] = field(default_factory=dict)
+    headers: tuple[ArmHeader, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RouteSpec:
+    """A route as declared. `weights` is arm name → basis points."""
+
+    name: str
+    arms: tuple[ArmSpec, ...]
+    weights: Mapping[str, int]
+    match: Match
+    unit: UnitSource | None = None
+    metrics: tuple[Metric, ...] = ()
+    policy: Policy = field(default_factory=Policy)
+    upstream: Upstream = field(default_factory=Upstream)
+    allow_force: bool = False
+
+    def metric(self, name: str) -> Metric | None:
+        """The declared metric with this name."""
+        return next((metric for metric in self.metrics if metric.name == name), None)
+
+    @property
+    def goal(self) -> Metric | None:
+        """The metric that promotion is judged on: the policy's, or else the first declared."""
+        if self.policy.goal is not None:
+            return self.metric(self.policy.goal)
+        return self.metrics[0] if self.metrics else None
+
+    @property
+    def champion(self) -> ArmSpec:
+        """The one arm declared champion."""
+        return next(arm for arm in self.arms if arm.role is Role.CHAMPION)
+
+
+def problems(spec: RouteSpec) -> list[BadSpec]:
+    """Everything in a declaration that cannot be; empty when it can. Fields are named as on the wire."""
+    return [
+        *_name_problems("route", spec.name),
+        *_match_problems(spec.match),
+        *_arms_problems(spec.arms),
+        *_split_problems(spec),
+        *_metrics_problems(spec.metrics),
+        *_policy_problems(spec),
+        *_upstream_problems(spec.upstream),
+    ]
+
+
+def arm_problems(arm: ArmSpec, where: str) -> list[BadSpec]:
+    """Everything in one arm that cannot be; `where` is its field on the wire."""
+    return [*_name_problems(f"{where}.name", arm.name), *_url_problems(f"{where}.url", arm.url)]
+
+
+def _name_problems(where: str, name: str) -> Iterator[BadSpec]:
+    if not NAME.fullmatch(name):
+        yield BadSpec(where, f"must match {NAME.pattern}, got {name!r}")
+
+
+def _match_problems(match: Match) -> Iterator[BadSpec]:
+    if match.path_prefix is None and match.host is None:
+        yield BadSpec("match", "must name path_prefix, host or both, got neither")
+    prefix = match.path_prefix
+    if prefix is None:
+        return
+    if not prefix.startswith("/") or set(prefix) & set("?# ") or "//" in prefix:
+        yield BadSpec("match.path_prefix", f"must be a path that starts with /, got {prefix!r}")
+    bare = prefix.rstrip("/")
+    if any(bare == reserved or bare.startswith(reserved + "/") for reserved in _RESERVED_PREFIXES):
+        yield BadSpec("match.path_prefix", f"must not be reserved ({', '.join(_RESERVED_PREFIXES)}), got {prefix!r}")
+
+
+def _arms_problems(arms: Sequence[ArmSpec]) -> Iterator[BadSpec]:
+    for index, arm in enumerate(arms):
+        yield from arm_problems(arm, f"arms.{index}")
+    champions = [arm.name for arm in arms if arm.role is Role.CHAMPION]
+    if len(champions) != 1:
+        yield BadSpec("arms", f"must hold exactly one champion, got {len(champions)}: {champions}")
+    yield from _duplicates("arms", [arm.name for arm in arms])
+
+
+def _url_problems(where: str, url: str) -> Iterator[BadSpec]:
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        yield BadSpec(where, f"is not a URL ({error}), got {url!r}")
+        return
+    if parts.scheme not in SCHEMES:
+        yield BadSpec(where, f"must have scheme {' or '.join(SCHEMES)}, got {parts.scheme or 'none'!r} in {url!r}")
+    if not parts.hostname or port == 0:
+        yield BadSpec(where, f"must name a host and a port above 0, got {url!r}")
+    if parts.username or parts.password or parts.fragment or _has_space(url):
+        yield BadSpec(where, f"must not hold credentials, a fragment or spaces, got host {parts.hostname!r}")
+    if _is_metadata(parts):
+        yield BadSpec(where, f"must not be a link-local or metadata address, got {url!r}")
+
+
+def _has_space(url: str) -> bool:
+    return any(character <= " " or character == "\x7f" for character in url)
+
+
+def _is_metadata(parts: SplitResult) -> bool:
+    host = (parts.hostname or "").rstrip(".")
+    link_local = host.startswith("169.254.") or re.match(r"fe[89ab][0-9a-f]:", host) is not None
+    return link_local or host.startswith("::ffff:169.254.") or host == "fd00:ec2::254" or host in _METADATA_HOSTS
+
+
+def _split_problems(spec: RouteSpec) -> Iterator[BadSpec]:
+    live = [arm.name for arm in spec.arms if arm.role is not Role.RETIRED]
+    try:
+        check_weights(spec.weights, live)
+    except BadWeights as error:
+        yield BadSpec("split.weights", f"cannot be: {error}")
+
+
+def _metrics_problems(metrics: Sequence[Metric]) -> Iterator[BadSpec]:
+    for index, metric in enumerate(metrics):
+        where = f"metrics.{index}"
+        yield from _name_problems(f"{where}.name", metric.name)
+        if metric.name in GATEWAY_METRICS:
+            yield BadSpec(f"{where}.name", f"must not be one that the gateway supplies itself, got {metric.name!r}")
+        if metric.kind not in (Kind.BINARY, Kind.CONTINUOUS):
+            yield BadSpec(f"{where}.kind", f"must be binary or continuous, got {metric.kind.value!r}")
+        yield from _in_range(f"{where}.window", metric.window_ms, 1, 90 * CALENDAR_DAY_MS, " ms")
+    yield from _duplicates("metrics", [metric.name for metric in metrics])
+
+
+def _policy_problems(spec: RouteSpec) -> Iterator[BadSpec]:
+    policy = spec.policy
+    known = [metric.name for metric in spec.metrics]
+    if policy.goal is not None and policy.goal not in known:
+        yield BadSpec("policy.goal", f"must be one of the route's metrics {known}, got {policy.goal!r}")
+    for index, guardrail in enumerate(policy.guardrails):
+        yield from _guardrail_problems(f"policy.guardrails.{index}", guardrail, spec)
+    for name in ("confidence", "losing_confidence"):
+        yield from _in_open_unit(f"policy.{name}", getattr(policy, name))
+    for name in ("winning_days", "minimum_days", "horizon_days", "losing_days", "min_samples"):
+        yield from _in_range(f"policy.{name}", getattr(policy, name), 1, 10**9)
+    yield from _in_range("policy.min_conversions", policy.min_conversions, 0, 10**9)
+    for name in ("max_expected_loss", "minimum_effect"):
+        yield from _in_range(f"policy.{name}", getattr(policy, name), 0, 10)
+    yield from _day_problems(policy)
+    yield from _ramp_problems(policy.ramp_bp)
+
+
+def _day_problems(policy: Policy) -> Iterator[BadSpec]:
+    yield from _in_range("policy.bake", policy.bake_ms, 0, 365 * CALENDAR_DAY_MS, " ms")
+    yield from _in_range("policy.day.length", policy.day_length_ms, MINIMUM_DAY_MS, CALENDAR_DAY_MS, " ms")
+    if policy.horizon_days < policy.minimum_days:
+        yield BadSpec(
+            "policy.horizon_days", f"must be at least minimum_days {policy.minimum_days}, got {policy.horizon_days}"
+        )
+
+
+def _guardrail_problems(where: str, guardrail: Guardrail, spec: RouteSpec) -> Iterator[BadSpec]:
+    binary = [ERROR, *(metric.name for metric in spec.metrics if metric.kind is Kind.BINARY)]
+    if guardrail.metric not in binary:
+        yield BadSpec(f"{where}.metric", f"must be a binary metric of the route {binary}, got {guardrail.metric!r}")
+    yield from _in_range(f"{where}.max_relative_increase", guardrail.max_relative_increase, 0, 100)
+    yield from _in_open_unit(f"{where}.confidence", guardrail.confidence)
+    yield from _in_range(f"{where}.min_events", guardrail.min_events, 1, 10**9)
+
+
+def _ramp_problems(ramp_bp: Sequence[int]) -> Iterator[BadSpec]:
+    rising = all(low < high for low, high in pairwise((0, *ramp_bp)))
+    if not rising or not ramp_bp or ramp_bp[-1] != TOTAL_BP:
+        yield BadSpec("policy.ramp", f"must rise from above 0 and end at {TOTAL_BP}, got {list(ramp_bp)}")
+
+
+def _upstream_problems(upstream: Upstream) -> Iterator[BadSpec]:
+    yield from _in_range("upstream.timeout", upstream.timeout_ms, 1, 3_600_000, " ms")
+    yield from _in_range("upstream.connect_timeout", upstream.connect_timeout_ms, 1, 60_000, " ms")
+    yield from _in_range("upstream.max_connections", upstream.max_connections, 1, 65_536)
+
+
+def _duplicates(where: str, names: Sequence[str]) -> Iterator[BadSpec]:
+    for name, times in Counter(names).items():
+        if times > 1:
+            yield BadSpec(where, f"must have different names, got {name!r} {times} times")
+
+
+def _in_range(where: str, value: float, low: float, high: float, unit: str = "") -> Iterator[BadSpec]:
+    if not low <= value <= high:
+        yield BadSpec(where, f"must be in [{low}, {high}]{unit}, got {value}")
+
+
+def _in_open_unit(where: str, value: float) -> Iterator[BadSpec]:
+    if not 0.5 <= value < 1:
+        yield BadSpec(where, f"must be in [0.5, 1), got {value}")
