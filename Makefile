@@ -1,0 +1,73 @@
+# Every target makes its own environment in .venv from the hashed lock, once, and again when the lock changes.
+.POSIX:
+.SUFFIXES:
+.DEFAULT_GOAL := help
+.PHONY: help demo serve test test-long bench lint lock clean
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+CONFIG ?= deploy/routes.example.yaml
+PYTHON ?=
+PYTEST_WORKERS ?= 2
+UPGRADE ?=
+COMPILE := $(BIN)/uv pip compile --quiet --no-config --universal --python-version 3.11 --fork-strategy fewest \
+	--generate-hashes --no-header --no-emit-index-url --no-emit-find-links $(UPGRADE)
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+
+demo: $(STAMP) ## watch a challenger earn its crown on real data, then a broken one lose its traffic
+	@$(BIN)/kingmaker demo
+
+serve: $(STAMP) ## run gateway and control plane here, with CONFIG=deploy/routes.example.yaml
+	@$(BIN)/kingmaker serve --config $(CONFIG)
+
+test: lint ## lint, then the quick tests
+	$(BIN)/python -m pytest -n $(PYTEST_WORKERS)
+
+test-long: $(STAMP) ## the slow tests: simulations, faults, long runs
+	$(BIN)/python -m pytest -m long
+
+bench: $(STAMP) ## measure the gateway on this machine
+	@$(BIN)/python -m benchmarks
+
+lint: $(STAMP) ## ruff, mypy --strict and the import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+lock: $(STAMP) ## pin every dependency with its hashes again; UPGRADE=--upgrade takes newer versions
+	$(COMPILE) --all-extras --output-file requirements/development.txt pyproject.toml
+	$(COMPILE) --extra postgres --constraint requirements/development.txt \
+		--output-file requirements/runtime.txt pyproject.toml
+	$(COMPILE) --constraint requirements/development.txt --output-file requirements/build.txt requirements/build.in
+
+clean: ## remove the environment and what tools left behind
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The first interpreter that is new enough and can make environments; PYTHON=… names one outright.
+$(STAMP): pyproject.toml requirements/development.txt
+	@set -eu; \
+	if ! $(BIN)/python -m pip --version >/dev/null 2>&1; then \
+		found=; \
+		for candidate in $(or $(PYTHON),python3.11 python3.12 python3.13 python3 python); do \
+			if "$$candidate" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; \
+			then found=$$candidate; break; fi; \
+		done; \
+		if [ -z "$$found" ]; then \
+			echo "make: no suitable Python among: $(or $(PYTHON),python3.11 python3.12 python3.13 python3 python)" >&2; \
+			echo "make: needed is Python 3.11 or newer with its venv and ensurepip modules" >&2; \
+			echo "make: (on Debian and Ubuntu: apt install python3-venv), or name one: make PYTHON=/path/to/python3" >&2; \
+			exit 1; \
+		fi; \
+		echo "Making $(VENV) with $$("$$found" --version) ..."; \
+		rm -rf $(VENV); \
+		"$$found" -m venv $(VENV); \
+	fi; \
+	echo "Installing the locked dependencies into $(VENV) (a minute or so, only when they changed) ..."; \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/development.txt; \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .; \
+	touch $(STAMP)
