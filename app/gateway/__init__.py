@@ -1,0 +1,1 @@
+"""The data plane: assign, forward, answer, record. No FastAPI, no SQL."""

@@ -1,0 +1,1 @@
+"""What runs on a schedule: one job, one transaction, one commit."""
