@@ -36,7 +36,7 @@ lint: $(STAMP) ## ruff, mypy --strict and the import contracts
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-logo
 
 lock: $(STAMP) ## pin every dependency with its hashes again; UPGRADE=--upgrade takes newer versions
 	$(COMPILE) --all-extras --output-file requirements/development.txt pyproject.toml
