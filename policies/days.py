@@ -1,4 +1,4 @@
-"""Which day does a moment belong to? Calendar days in the route's time zone, or shorter ones for demos and tests."""
+"""Which day does a moment belong to? Calendar days in the route's time zone, or shorter ones for demos."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class Day:
 class DayClock:
     """Divides time into days.
 
-    A length of 24 h means calendar days of the zone (23 or 25 hours long where clocks change), labelled by their
-    date. A shorter length, at least one second, counts from the Unix epoch, labelled by its start in UTC.
+    A length of 24 h means calendar days of the zone (23 or 25 hours long where clocks change), labelled by
+    their date. A shorter one, at least one second, counts from the Unix epoch, labelled by its start in UTC.
     """
 
     length_ms: int

@@ -28,7 +28,7 @@ class Metric:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """One reported value: when it happened, when it was received (Unix ms), and its event's place in the log."""
+    """One reported value: when it happened, when it was received (Unix ms), its event's place in the log."""
 
     value: float
     at_ms: int

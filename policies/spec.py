@@ -158,7 +158,8 @@ def _match_problems(match: Match) -> Iterator[BadSpec]:
         yield BadSpec("match.path_prefix", f"must be a path that starts with /, got {prefix!r}")
     bare = prefix.rstrip("/")
     if any(bare == reserved or bare.startswith(reserved + "/") for reserved in _RESERVED_PREFIXES):
-        yield BadSpec("match.path_prefix", f"must not be reserved ({', '.join(_RESERVED_PREFIXES)}), got {prefix!r}")
+        reserved = ", ".join(_RESERVED_PREFIXES)
+        yield BadSpec("match.path_prefix", f"must not be reserved ({reserved}), got {prefix!r}")
 
 
 def _arms_problems(arms: Sequence[ArmSpec]) -> Iterator[BadSpec]:
@@ -178,7 +179,8 @@ def _url_problems(where: str, url: str) -> Iterator[BadSpec]:
         yield BadSpec(where, f"is not a URL ({error}), got {url!r}")
         return
     if parts.scheme not in SCHEMES:
-        yield BadSpec(where, f"must have scheme {' or '.join(SCHEMES)}, got {parts.scheme or 'none'!r} in {url!r}")
+        scheme = parts.scheme or "none"
+        yield BadSpec(where, f"must have scheme {' or '.join(SCHEMES)}, got {scheme!r} in {url!r}")
     if not parts.hostname or port == 0:
         yield BadSpec(where, f"must name a host and a port above 0, got {url!r}")
     if parts.username or parts.password or parts.fragment or _has_space(url):
@@ -194,7 +196,8 @@ def _has_space(url: str) -> bool:
 def _is_metadata(parts: SplitResult) -> bool:
     host = (parts.hostname or "").rstrip(".")
     link_local = host.startswith("169.254.") or re.match(r"fe[89ab][0-9a-f]:", host) is not None
-    return link_local or host.startswith("::ffff:169.254.") or host == "fd00:ec2::254" or host in _METADATA_HOSTS
+    mapped = host.startswith("::ffff:169.254.")
+    return link_local or mapped or host == "fd00:ec2::254" or host in _METADATA_HOSTS
 
 
 def _split_problems(spec: RouteSpec) -> Iterator[BadSpec]:
@@ -210,7 +213,7 @@ def _metrics_problems(metrics: Sequence[Metric]) -> Iterator[BadSpec]:
         where = f"metrics.{index}"
         yield from _name_problems(f"{where}.name", metric.name)
         if metric.name in GATEWAY_METRICS:
-            yield BadSpec(f"{where}.name", f"must not be one that the gateway supplies itself, got {metric.name!r}")
+            yield BadSpec(f"{where}.name", f"must not be one that the gateway supplies, got {metric.name!r}")
         if metric.kind not in (Kind.BINARY, Kind.CONTINUOUS):
             yield BadSpec(f"{where}.kind", f"must be binary or continuous, got {metric.kind.value!r}")
         yield from _in_range(f"{where}.window", metric.window_ms, 1, 90 * CALENDAR_DAY_MS, " ms")
@@ -239,15 +242,15 @@ def _day_problems(policy: Policy) -> Iterator[BadSpec]:
     yield from _in_range("policy.bake", policy.bake_ms, 0, 365 * CALENDAR_DAY_MS, " ms")
     yield from _in_range("policy.day.length", policy.day_length_ms, MINIMUM_DAY_MS, CALENDAR_DAY_MS, " ms")
     if policy.horizon_days < policy.minimum_days:
-        yield BadSpec(
-            "policy.horizon_days", f"must be at least minimum_days {policy.minimum_days}, got {policy.horizon_days}"
-        )
+        bound = f"must be at least minimum_days {policy.minimum_days}"
+        yield BadSpec("policy.horizon_days", f"{bound}, got {policy.horizon_days}")
 
 
 def _guardrail_problems(where: str, guardrail: Guardrail, spec: RouteSpec) -> Iterator[BadSpec]:
     binary = [ERROR, *(metric.name for metric in spec.metrics if metric.kind is Kind.BINARY)]
     if guardrail.metric not in binary:
-        yield BadSpec(f"{where}.metric", f"must be a binary metric of the route {binary}, got {guardrail.metric!r}")
+        bound = f"must be a binary metric of the route {binary}"
+        yield BadSpec(f"{where}.metric", f"{bound}, got {guardrail.metric!r}")
     yield from _in_range(f"{where}.max_relative_increase", guardrail.max_relative_increase, 0, 100)
     yield from _in_open_unit(f"{where}.confidence", guardrail.confidence)
     yield from _in_range(f"{where}.min_events", guardrail.min_events, 1, 10**9)
