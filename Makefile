@@ -1,5 +1,4 @@
 # Every target makes its own environment in .venv from the hashed lock, once, and again when the lock changes.
-.POSIX:
 .SUFFIXES:
 .DEFAULT_GOAL := help
 .PHONY: help demo serve test test-long bench lint lock clean
