@@ -1,0 +1,172 @@
+"""Where a worker's events are safe: one SQLite file per worker, written by one thread with group commit.
+
+Every event has a contiguous sequence number. The recorder copies events to the database and then moves the mark;
+the spool deletes only up to that mark, so an event exists here until it exists there.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from app.events.types import DecisionEvent, Event, OutcomeEvent, encode
+
+MAX_WAITING = 200_000
+"""Events that may wait for the disk before decisions are dropped (and counted) and outcomes refused."""
+
+_GROUP_SECONDS = 0.005
+_SWEEP_SECONDS = 1.0
+_SWEEP_ROWS = 20_000
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS meta (id TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS events (seq INTEGER PRIMARY KEY AUTOINCREMENT, body BLOB NOT NULL);
+"""
+
+Done = Callable[["SpoolError | None"], None]
+
+
+class SpoolError(Exception):
+    """The spool's file cannot be used, or refused an event."""
+
+
+class Spool:
+    """A worker's spool. All methods may be called from any thread and none of them waits for the disk, save `close`.
+
+    Mutable state: `_queue` (what waits for the disk), `_next_seq` (writer thread only), `dropped`.
+
+    Raises:
+        SpoolError: the file cannot be opened.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.dropped = 0
+        self._queue: deque[DecisionEvent | tuple[Sequence[OutcomeEvent], Done]] = deque()
+        self._wake = threading.Event()
+        self._urgent = False
+        self._closing = False
+        self._connection = _open(path)
+        self._next_seq = _last_sequence(self._connection) + 1
+        self._swept_at = time.monotonic()
+        self._thread = threading.Thread(target=self._run, name=f"spool-{path.stem}", daemon=True)
+        self._thread.start()
+
+    @property
+    def waiting(self) -> int:
+        """Appends and commits that the disk has not taken yet."""
+        return len(self._queue)
+
+    def append(self, event: DecisionEvent) -> None:
+        """Write a decision down soon; never waits, never raises. When too many wait, it is dropped and counted."""
+        if len(self._queue) >= MAX_WAITING:
+            self.dropped += 1
+            return
+        self._queue.append(event)
+        if not self._wake.is_set():
+            self._wake.set()
+
+    def commit(self, events: Sequence[OutcomeEvent], done: Done) -> None:
+        """Write outcomes down at once. `done` runs in the writer thread: None when durable, else what went wrong."""
+        if self._closing or len(self._queue) >= MAX_WAITING:
+            done(SpoolError("the spool takes no more events now"))
+            return
+        self._queue.append((events, done))
+        self._urgent = True
+        self._wake.set()
+
+    def close(self) -> None:
+        """Write what waits, then stop the writer thread."""
+        self._closing = True
+        self._urgent = True
+        self._wake.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not (self._closing and not self._queue):
+            self._wake.wait(_SWEEP_SECONDS)
+            if not self._urgent:
+                time.sleep(_GROUP_SECONDS)
+            self._wake.clear()
+            self._urgent = self._closing
+            if self._queue:
+                self._write_waiting()
+            if time.monotonic() - self._swept_at >= _SWEEP_SECONDS:
+                self._sweep()
+        self._connection.close()
+
+    def _write_waiting(self) -> None:
+        decisions: list[Event] = []
+        outcomes: list[Event] = []
+        waiters: list[Done] = []
+        for _ in range(len(self._queue)):
+            item = self._queue.popleft()
+            if isinstance(item, DecisionEvent):
+                decisions.append(item)
+            else:
+                outcomes.extend(item[0])
+                waiters.append(item[1])
+        error = self._write([*decisions, *outcomes])
+        if error is not None:
+            self.dropped += len(decisions)
+        for done in waiters:
+            done(error)
+
+    def _write(self, events: Sequence[Event]) -> SpoolError | None:
+        try:
+            rows = [(seq, encode(event)) for seq, event in enumerate(events, self._next_seq)]
+            with self._connection:
+                self._connection.executemany("INSERT INTO events (seq, body) VALUES (?, ?)", rows)
+        except (sqlite3.Error, OSError, ValueError, TypeError) as error:
+            return SpoolError(f"{self.path.name} could not take {len(events)} events: {error}")
+        self._next_seq += len(events)
+        return None
+
+    def _sweep(self) -> None:
+        self._swept_at = time.monotonic()
+        mark = read_mark(self.path)
+        try:
+            with self._connection:
+                self._connection.execute(
+                    "DELETE FROM events WHERE seq <= min(?, (SELECT min(seq) FROM events) + ?)", (mark, _SWEEP_ROWS)
+                )
+        except sqlite3.Error:
+            return  # nothing is lost by keeping rows: the next sweep tries again
+
+
+def mark_path(spool: Path) -> Path:
+    """The file that says up to which sequence number a spool's events are in the database."""
+    return spool.with_suffix(".mark")
+
+
+def read_mark(spool: Path) -> int:
+    """The highest sequence number of a spool that the database holds; 0 when none is known."""
+    try:
+        return int(mark_path(spool).read_text())
+    except (OSError, ValueError):
+        return 0
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        connection = sqlite3.connect(path, check_same_thread=False, timeout=5)
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=FULL")
+        connection.executescript(_SCHEMA)
+        with connection:
+            if connection.execute("SELECT id FROM meta").fetchone() is None:
+                connection.execute("INSERT INTO meta (id) VALUES (?)", (uuid.uuid4().hex,))
+    except (sqlite3.Error, OSError) as error:
+        raise SpoolError(f"cannot open spool {path}: {error}") from error
+    return connection
+
+
+def _last_sequence(connection: sqlite3.Connection) -> int:
+    row = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'events'").fetchone()
+    return int(row[0]) if row else 0

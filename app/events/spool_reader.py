@@ -1,0 +1,77 @@
+"""What does a spool hold that the database does not? The recorder's read-only view of one spool file."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from app.events.spool import SpoolError, mark_path, read_mark
+from app.events.types import Event, decode
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Consecutive events of a spool, from `first_seq` on. A body that cannot be read is None."""
+
+    spool_id: str
+    first_seq: int
+    events: tuple[Event | None, ...]
+
+    @property
+    def last_seq(self) -> int:
+        """The sequence number of the last event."""
+        return self.first_seq + len(self.events) - 1
+
+
+def read_batch(path: Path, after: int, limit: int) -> Batch:
+    """At most `limit` contiguous events with a sequence number above `after`.
+
+    Raises:
+        SpoolError: the file cannot be read.
+    """
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=5)) as connection:
+            rows = connection.execute(
+                "SELECT seq, body FROM events WHERE seq > ? ORDER BY seq LIMIT ?", (after, limit)
+            ).fetchall()
+            spool_id = _spool_id(connection)
+    except sqlite3.Error as error:
+        raise SpoolError(f"cannot read spool {path}: {error}") from error
+    first = rows[0][0] if rows else after + 1
+    contiguous = [row for index, row in enumerate(rows) if row[0] == first + index]
+    return Batch(spool_id, first, tuple(_event(body) for _, body in contiguous))
+
+
+def spool_id(path: Path) -> str:
+    """The id a spool got when it was made.
+
+    Raises:
+        SpoolError: the file cannot be read, or has no id yet.
+    """
+    return read_batch(path, 0, 0).spool_id
+
+
+def acknowledge(path: Path, seq: int) -> None:
+    """Tell a spool that the database holds its events up to `seq`; survives a crash between any two steps."""
+    if read_mark(path) == seq:
+        return
+    fresh = mark_path(path).with_suffix(".mark.new")
+    fresh.write_text(str(seq))
+    os.replace(fresh, mark_path(path))
+
+
+def _spool_id(connection: sqlite3.Connection) -> str:
+    row = connection.execute("SELECT id FROM meta").fetchone()
+    if row is None:
+        raise SpoolError("the spool has no id yet")
+    return str(row[0])
+
+
+def _event(body: bytes) -> Event | None:
+    try:
+        return decode(body)
+    except ValueError:
+        return None
