@@ -1,7 +1,7 @@
 """Where a worker's events are safe: one SQLite file per worker, written by one thread with group commit.
 
-Every event has a contiguous sequence number. The recorder copies events to the database and then moves the mark;
-the spool deletes only up to that mark, so an event exists here until it exists there.
+Every event has a contiguous sequence number. The recorder copies events to the database and then moves the
+mark; the spool deletes only up to that mark, so an event exists here until it exists there.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ _SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (id TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS events (seq INTEGER PRIMARY KEY AUTOINCREMENT, body BLOB NOT NULL);
 """
+_DELETE_RECORDED = "DELETE FROM events WHERE seq <= min(?, (SELECT min(seq) FROM events) + ?)"
 
 Done = Callable[["SpoolError | None"], None]
 
@@ -36,7 +37,7 @@ class SpoolError(Exception):
 
 
 class Spool:
-    """A worker's spool. All methods may be called from any thread and none of them waits for the disk, save `close`.
+    """A worker's spool. Its methods may be called from any thread; only `close` waits for the disk.
 
     Mutable state: `_queue` (what waits for the disk), `_next_seq` (writer thread only), `dropped`.
 
@@ -63,7 +64,7 @@ class Spool:
         return len(self._queue)
 
     def append(self, event: DecisionEvent) -> None:
-        """Write a decision down soon; never waits, never raises. When too many wait, it is dropped and counted."""
+        """Write a decision down soon; never waits or raises. When too many wait, it is dropped and counted."""
         if len(self._queue) >= MAX_WAITING:
             self.dropped += 1
             return
@@ -72,7 +73,7 @@ class Spool:
             self._wake.set()
 
     def commit(self, events: Sequence[OutcomeEvent], done: Done) -> None:
-        """Write outcomes down at once. `done` runs in the writer thread: None when durable, else what went wrong."""
+        """Write outcomes down at once. `done` runs in the writer thread: None once durable, else the error."""
         if self._closing or len(self._queue) >= MAX_WAITING:
             done(SpoolError("the spool takes no more events now"))
             return
@@ -132,9 +133,7 @@ class Spool:
         mark = read_mark(self.path)
         try:
             with self._connection:
-                self._connection.execute(
-                    "DELETE FROM events WHERE seq <= min(?, (SELECT min(seq) FROM events) + ?)", (mark, _SWEEP_ROWS)
-                )
+                self._connection.execute(_DELETE_RECORDED, (mark, _SWEEP_ROWS))
         except sqlite3.Error:
             return  # nothing is lost by keeping rows: the next sweep tries again
 
