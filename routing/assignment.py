@@ -25,16 +25,16 @@ class Assignment:
 def assign(route: Route, unit: str | None, entropy: int, forced: str | None = None) -> Assignment:
     """The arm for a unit; without a unit the request is its own, drawn by `entropy` (64 random bits).
 
-    Precedence: kill switch, forced arm (where the route allows it), split. `forced` is the name the caller asked
-    for; an unknown or disallowed one is ignored. Anything wrong in the route's split ends in the champion with
-    reason DEFAULT.
+    Precedence: kill switch, forced arm (where the route allows it), split. `forced` is the name the caller
+    asked for; an unknown or disallowed one is ignored. Anything wrong in the route's split ends in the champion
+    with reason DEFAULT.
     """
     hash64 = entropy if unit is None else unit_hash(route.salt, unit)
     if route.kill_switch:
         return _certain(route.champion, Reason.KILL_SWITCH, hash64, unit)
-    if forced is not None and route.allow_force and (arm := route.arm_named(forced)) is not None:
-        if arm.role is not Role.RETIRED:
-            return _certain(arm, Reason.FORCED, hash64, unit)
+    arm = route.arm_named(forced) if forced is not None and route.allow_force else None
+    if arm is not None and arm.role is not Role.RETIRED:
+        return _certain(arm, Reason.FORCED, hash64, unit)
     return _by_split(route, hash64, unit)
 
 

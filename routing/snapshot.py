@@ -46,7 +46,8 @@ class RouteTable:
         self._by_id = {route.id: route for route in snapshot.routes}
         self._by_name = {route.name: route for route in snapshot.routes}
         self._by_place = {
-            (_host_key(route.match.host), _prefix_key(route.match.path_prefix)): route for route in snapshot.routes
+            (_host_key(route.match.host), _prefix_key(route.match.path_prefix)): route
+            for route in snapshot.routes
         }
         self._hosts = {host for host, _ in self._by_place}
 

@@ -75,7 +75,9 @@ def verify(token: str, keys: Mapping[int, SigningKey]) -> Claims:
     """
     raw = _decode(token)
     body, mac = raw[: _LAYOUT.size], raw[_LAYOUT.size :]
-    version, key_id, flags, reason, route, arm, epoch, snapshot, propensity, unit, at, nonce = _LAYOUT.unpack(body)
+    version, key_id, flags, reason, route, arm, epoch, snapshot, propensity, unit, at, nonce = _LAYOUT.unpack(
+        body
+    )
     key = keys.get(key_id)
     if version != TOKEN_VERSION or key is None or not hmac.compare_digest(mac, _mac(body, key)):
         raise BadToken("decision was not signed by this gateway")

@@ -1,7 +1,7 @@
 """How are the 10,000 buckets divided among the arms, so that a change moves the fewest units?
 
-A challenger grows only out of the champion's buckets and gives buckets back only to the champion: a unit never
-moves between two challengers, and never to an arm whose share did not grow.
+A challenger grows only out of the champion's buckets and gives buckets back only to the champion: a unit
+never moves between two challengers, and never to an arm whose share did not grow.
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ class Spool:
         return len(self._queue)
 
     def append(self, event: DecisionEvent) -> None:
-        """Write a decision down soon; never waits or raises. When too many wait, it is dropped and counted."""
+        """Write a decision down soon; never waits, never raises. When too many wait, it is dropped."""
         if len(self._queue) >= MAX_WAITING:
             self.dropped += 1
             return
@@ -73,7 +73,7 @@ class Spool:
             self._wake.set()
 
     def commit(self, events: Sequence[OutcomeEvent], done: Done) -> None:
-        """Write outcomes down at once. `done` runs in the writer thread: None once durable, else the error."""
+        """Write outcomes down now. `done` runs in the writer thread: None once durable, else the error."""
         if self._closing or len(self._queue) >= MAX_WAITING:
             done(SpoolError("the spool takes no more events now"))
             return

@@ -33,9 +33,7 @@ def read_batch(path: Path, after: int, limit: int) -> Batch:
         SpoolError: the file cannot be read.
     """
     try:
-        with closing(
-            sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=5)
-        ) as connection:
+        with closing(_open_read_only(path)) as connection:
             rows = connection.execute(
                 "SELECT seq, body FROM events WHERE seq > ? ORDER BY seq LIMIT ?", (after, limit)
             ).fetchall()
@@ -65,6 +63,10 @@ def acknowledge(path: Path, seq: int) -> None:
     os.replace(fresh, mark_path(path))
 
 
+def _open_read_only(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=5)
+
+
 def _spool_id(connection: sqlite3.Connection) -> str:
     row = connection.execute("SELECT id FROM meta").fetchone()
     if row is None:
@@ -74,6 +76,7 @@ def _spool_id(connection: sqlite3.Connection) -> str:
 
 def _event(body: bytes) -> Event | None:
     try:
-        return decode(body)
+        event: Event = decode(body)
     except ValueError:
         return None
+    return event

@@ -1,4 +1,4 @@
-"""What a gateway worker writes down: one event per decision, one per outcome. Both carry what the token says."""
+"""What a gateway worker writes down: an event per decision and per outcome, with what the token says."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from routing.tokens import Claims
 class DecisionEvent(msgspec.Struct, frozen=True, kw_only=True, tag="decision"):
     """One decision, written at the end of its exchange.
 
-    `served_arm_id` is None when nobody answered, or when only the decision was asked for; `status` is what the
-    caller got. `error` and `latency_ms` are of the assigned arm's own attempt; None: not measured.
+    `served_arm_id` is None when nobody answered, or when only the decision was asked for; `status` is what
+    the caller got. `error` and `latency_ms` are of the assigned arm's own attempt; None: not measured.
     """
 
     decision: Claims
@@ -22,7 +22,7 @@ class DecisionEvent(msgspec.Struct, frozen=True, kw_only=True, tag="decision"):
 
 
 class OutcomeEvent(msgspec.Struct, frozen=True, kw_only=True, tag="outcome"):
-    """One accepted value of a metric. Times are Unix milliseconds; `key` tells repeats from further outcomes."""
+    """One accepted value of a metric. Times are Unix ms; `key` tells repeats from further outcomes."""
 
     decision: Claims
     metric: str
