@@ -53,8 +53,8 @@ class Comparison:
     """Champion against challenger.
 
     `chance_to_beat`: that the challenger is better. `loss_X`: the expected loss of choosing X, in the
-    metric's units. `lift`: (challenger − champion)/|champion|, never mirrored, its mean that of the two means;
-    None where the champion's mean is 0.
+    metric's units. `lift`: (challenger − champion)/|champion|, never mirrored, its mean that of the two
+    means; None where the champion's mean is 0.
     """
 
     chance_to_beat: float
@@ -83,7 +83,8 @@ def compare(
 
     Binary: Beta–Binomial, flat = Beta(1, 1). Count: Gamma–Poisson without over-dispersion, flat = shape 1,
     rate 0. Continuous: Normal–Inverse-Gamma under the reference prior, which is also Jeffreys' independence
-    prior. Ratio: log-normal by the delta method, flat on the logarithm. `better: lower` mirrors chance and losses.
+    prior. Ratio: log-normal by the delta method, flat on the logarithm. `better: lower` mirrors chance and
+    losses.
 
     Raises:
         BadSpec: totals that no data can have, too few of them, or a prior that does not apply to the kind.
