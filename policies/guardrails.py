@@ -8,11 +8,12 @@ so the base rate may move as it will.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import exp, log, log1p
+from math import exp
 
 import numpy as np
 from scipy import special
 
+from policies.quadrature import Array, Real
 from policies.rollups import Sums
 from policies.spec import Guardrail
 from policies.types import Better
@@ -52,15 +53,15 @@ def breach(
     confidence (Ville). Assumes decisions that are drawn independently; a sticky unit that fails often
     counts each time.
     """
-    delta = guardrail.max_relative_increase
     if better is Better.LOWER:
         suspect, reference, shares = challenger, champion, (challenger_share_bp, champion_share_bp)
     else:
         suspect, reference, shares = champion, challenger, (champion_share_bp, challenger_share_bp)
-    odds = max(_share_odds(*shares), _share_odds(suspect.n, reference.n)) * (1 + delta)
-    e_value = exp(min(log_e_value(suspect.total, suspect.total + reference.total, odds), _LARGEST_LOG))
+    odds = odds_of_traffic(shares, suspect.n, reference.n) * (1 + guardrail.max_relative_increase)
+    log_e = log_e_value(suspect.total, reference.total, odds)
     limit = round(1 / (1 - guardrail.confidence), 9)
     enough = challenger.n >= guardrail.min_events
+    e_value = exp(min(float(log_e), _LARGEST_LOG))
     return GuardrailReading(
         metric=guardrail.metric,
         e_value=e_value,
@@ -72,27 +73,31 @@ def breach(
     )
 
 
-def log_e_value(hits: float, events: float, odds: float) -> float:
-    """The log of the e-value against "an event is a hit with probability at most θ₀ = odds/(1 + odds)".
+def odds_of_traffic(shares_bp: tuple[int, int], suspect: Real, reference: Real) -> Array:
+    """The odds that a decision is the suspect's and not the reference's, by share or as seen: the greater.
 
-    E = ∫_{θ₀}^1 θᵏ(1 − θ)ⁿ⁻ᵏ dθ / ((1 − θ₀) θ₀ᵏ(1 − θ₀)ⁿ⁻ᵏ): the likelihood ratio, mixed over a uniform θ >
-    θ₀, of k hits in n events. A martingale at θ₀, a supermartingale below it. Reference: Robbins,
-    Statistical methods related to the law of the iterated logarithm (1970); Ramdas et al., Game-theoretic
-    statistics and safe anytime-valid inference (2023). −∞ where it underflows; 0 for infinite odds.
+    Infinite without traffic of the reference.
     """
-    if not odds < np.inf or odds <= 0:
-        return 0.0
-    misses = events - hits
+    shares, seen = np.asarray(shares_bp, dtype=np.float64), np.asarray([suspect, reference], dtype=np.float64)
+    return np.maximum(_odds(shares[0], shares[1]), _odds(seen[0], seen[1]))
+
+
+def log_e_value(hits: Real, misses: Real, odds: Array) -> Array:
+    """The log of the e-value against "an event is the suspect's with odds of at most `odds`".
+
+    E = ∫_{θ₀}^1 θʰ(1 − θ)ᵐ dθ / ((1 − θ₀) θ₀ʰ(1 − θ₀)ᵐ), θ₀ = odds/(1 + odds): the likelihood ratio of h
+    hits and m misses, mixed over a uniform θ > θ₀. It is a martingale at θ₀ and a supermartingale below. 0
+    where the odds are infinite. References: Robbins, Statistical methods related to the law of the iterated
+    logarithm (1970); Ramdas et al., Game-theoretic statistics and safe anytime-valid inference (2023).
+    """
+    known = np.isfinite(odds) & (odds > 0)
+    odds = np.where(known, odds, 1.0)
     theta = odds / (1 + odds)
-    upper = float(special.betaincc(hits + 1, misses + 1, theta))
-    if upper == 0:
-        return -np.inf
-    mixed = float(special.betaln(hits + 1, misses + 1)) + log(upper) + log1p(odds)
-    return mixed - hits * log(theta) + misses * log1p(odds)
+    tail = np.asarray(special.betaincc(hits + 1, misses + 1, theta))
+    log_tail = np.log(tail, out=np.full(tail.shape, -np.inf), where=tail > 0)
+    mixed = special.betaln(hits + 1, misses + 1) + log_tail + np.log1p(odds)
+    return np.where(known, mixed - hits * np.log(theta) + misses * np.log1p(odds), 0.0)
 
 
-def _share_odds(suspect: float, reference: float) -> float:
-    """The odds that traffic is the suspect's; 0, which decides nothing, without any."""
-    if suspect <= 0:
-        return 0.0
-    return suspect / reference if reference > 0 else np.inf
+def _odds(first: Array, second: Array) -> Array:
+    return np.asarray(np.divide(first, second, out=np.full(np.shape(first), np.inf), where=second > 0))
