@@ -26,7 +26,7 @@ test: lint ## lint, then the quick tests
 	$(BIN)/python -m pytest -n $(PYTEST_WORKERS)
 
 test-long: $(STAMP) ## the slow tests: simulations, faults, long runs
-	$(BIN)/python -m pytest -m long
+	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) -m long --timeout 1800
 
 bench: $(STAMP) ## measure the gateway on this machine
 	@$(BIN)/python -m benchmarks
