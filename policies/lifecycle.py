@@ -1,7 +1,7 @@
 """Where does a rollout stand, and what may happen to it next? Every change of traffic is one function here.
 
-A rollout is the state of a route's traffic; a trial is one challenger's run within it. Functions take a rollout
-and return the next one, or refuse. Shares are basis points, times Unix milliseconds.
+A rollout is the state of a route's traffic; a trial is one challenger's run within it. Functions take a
+rollout and return the next one, or refuse. Shares are basis points, times Unix milliseconds.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _NOT_HEALTHY = (Verdict.LOSE, Verdict.UNHEALTHY, Verdict.ERROR, Verdict.INSUFFIC
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One challenger's run. `changed_at_ms`: its share's last change; evidence counts from `started_epoch` on.
+    """One challenger's run. Its share last changed at `changed_at_ms`; evidence counts from `started_epoch`.
 
     `judged_through_ms` is the end of the last judged day, `judged_days` the number of days with evidence.
     """
@@ -44,9 +44,9 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
-    """A route's traffic as it is now. `weights` is arm name → basis points over all live arms, sum 10,000.
+    """A route's traffic as it is now. `weights` is arm name → basis points of all live arms, sum 10,000.
 
-    The epoch rises with every change of the weights; `salt_number` when a fresh trial may draw its units anew.
+    The epoch rises with every change of the weights, `salt_number` when a fresh trial draws its units anew.
     """
 
     champion: str
@@ -105,7 +105,7 @@ def set_split(
 ) -> Rollout:
     """A person divides the traffic anew (and may name another champion).
 
-    In the middle of a trial this suspends automatic steps; without one it starts trials for those with a share.
+    In the middle of a trial this suspends automatic steps; without one it starts trials for who has a share.
     """
     if champion is not None and champion != rollout.champion:
         rollout = replace(rollout, champion=champion, previous_champion=rollout.champion)

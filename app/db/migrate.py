@@ -1,0 +1,43 @@
+"""Brings a database to the tables of this version."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import Connection
+
+import migrations
+from app.db.session import Database
+
+
+def migrate(url: str) -> tuple[str | None, str]:
+    """Migrate; gives the revision before (None: an empty database) and after.
+
+    Raises:
+        BadDatabaseUrl, DatabaseUnavailable: there is no database to migrate.
+    """
+    return asyncio.run(migrate_database(url))
+
+
+async def migrate_database(url: str) -> tuple[str | None, str]:
+    """As `migrate`, from within an event loop."""
+    database = Database(url)
+    try:
+        async with database.transaction() as connection:
+            return await connection.run_sync(_upgrade)
+    finally:
+        await database.close()
+
+
+def _upgrade(connection: Connection) -> tuple[str | None, str]:
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrations.__path__[0])))
+    config.attributes["connection"] = connection
+    before = MigrationContext.configure(connection).get_current_revision()
+    command.upgrade(config, "head")
+    after = MigrationContext.configure(connection).get_current_revision()
+    return before, str(after)

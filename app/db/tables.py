@@ -1,0 +1,217 @@
+"""The tables, in portable SQL types: SQLite and PostgreSQL hold the same. Times are Unix milliseconds."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+
+NAME_LENGTH = 63
+_NAMES = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+DECISIONS = ""
+"""The rollups' metric that counts decisions: n of them, of which `sum` were served by the assigned arm."""
+
+metadata = MetaData(naming_convention=_NAMES)
+
+_Id = BigInteger().with_variant(Integer, "sqlite")
+
+snapshot_versions = Table(
+    "snapshot_versions",
+    metadata,
+    Column("id", Integer, primary_key=True),  # one row, id 1
+    Column("version", BigInteger, nullable=False),
+)
+
+signing_keys = Table(
+    "signing_keys",
+    metadata,
+    Column("id", _Id, primary_key=True, autoincrement=True),
+    Column("secret", LargeBinary, nullable=False),
+    Column("created_at_ms", BigInteger, nullable=False),
+)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", _Id, primary_key=True, autoincrement=True),
+    Column("name", String(NAME_LENGTH), nullable=False, unique=True),
+    Column("role", String(16), nullable=False),
+    Column("sha256", String(64), nullable=False, unique=True),
+    Column("created_at_ms", BigInteger, nullable=False),
+)
+
+routes = Table(
+    "routes",
+    metadata,
+    Column("id", _Id, primary_key=True, autoincrement=True),  # never reused: tokens carry it
+    Column("name", String(NAME_LENGTH), nullable=False),
+    Column("spec", Text, nullable=False),  # the declaration, JSON, without arms and split
+    Column("created_at_ms", BigInteger, nullable=False),
+    Column("deleted_at_ms", BigInteger),
+    Index(
+        "uq_routes_live_name",
+        "name",
+        unique=True,
+        sqlite_where=text("deleted_at_ms IS NULL"),
+        postgresql_where=text("deleted_at_ms IS NULL"),
+    ),
+    sqlite_autoincrement=True,
+)
+
+arms = Table(
+    "arms",
+    metadata,
+    Column("id", _Id, primary_key=True, autoincrement=True),  # never reused: tokens carry it
+    Column("route_id", ForeignKey(routes.c.id), nullable=False, index=True),
+    Column("name", String(NAME_LENGTH), nullable=False),
+    Column("spec", Text, nullable=False),  # url, labels, headers, JSON
+    Column("created_at_ms", BigInteger, nullable=False),
+    Column("retired_at_ms", BigInteger),
+    Index(
+        "uq_arms_live_name",
+        "route_id",
+        "name",
+        unique=True,
+        sqlite_where=text("retired_at_ms IS NULL"),
+        postgresql_where=text("retired_at_ms IS NULL"),
+    ),
+    sqlite_autoincrement=True,
+)
+
+rollouts = Table(
+    "rollouts",
+    metadata,
+    Column("route_id", ForeignKey(routes.c.id), primary_key=True),
+    Column("version", BigInteger, nullable=False),  # compare-and-set
+    Column("state", Text, nullable=False),  # policies.lifecycle.Rollout, JSON
+    Column("shares", Text, nullable=False),  # division of the 10,000 buckets, JSON
+    Column("frozen_through_ms", BigInteger, nullable=False),  # days that end by then have been judged
+)
+
+allocations = Table(
+    "allocations",
+    metadata,
+    Column("route_id", ForeignKey(routes.c.id), primary_key=True),
+    Column("epoch", BigInteger, primary_key=True),
+    Column("started_at_ms", BigInteger, nullable=False),
+    Column("champion_id", BigInteger, nullable=False),
+    Column("weights", Text, nullable=False),  # arm id → bp, JSON
+)
+
+decisions = Table(
+    "decisions",
+    metadata,
+    Column("id", String(28), primary_key=True),
+    Column("route_id", BigInteger, nullable=False),
+    Column("assigned_arm_id", BigInteger, nullable=False),
+    Column("served_arm_id", BigInteger),
+    Column("epoch", BigInteger, nullable=False),
+    Column("snapshot", BigInteger, nullable=False),
+    Column("reason", String(16), nullable=False),
+    Column("propensity_bp", Integer, nullable=False),
+    Column("unit_hash", String(16)),  # hexadecimal; null: the request was its own unit
+    Column("at_ms", BigInteger, nullable=False),
+    Column("status", Integer),
+    Column("error", Boolean),
+    Column("latency_ms", Float),
+    Column("complete", Boolean, nullable=False),  # false: known from an outcome's token only
+    Index("ix_decisions_route_id_at_ms", "route_id", "at_ms"),
+)
+
+outcomes = Table(
+    "outcomes",
+    metadata,
+    Column("decision_id", String(28), primary_key=True),
+    Column("metric", String(NAME_LENGTH), primary_key=True),
+    Column("key", String(200), primary_key=True),
+    Column("value", Float, nullable=False),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("received_at_ms", BigInteger, nullable=False),
+    Column("event", String(64), nullable=False),
+)
+
+rollups = Table(
+    "rollups",
+    metadata,
+    Column("route_id", BigInteger, primary_key=True),
+    Column("day_start_ms", BigInteger, primary_key=True),
+    Column("epoch", BigInteger, primary_key=True),
+    Column("arm_id", BigInteger, primary_key=True),
+    Column("metric", String(NAME_LENGTH), primary_key=True),
+    Column("bucket", Integer, primary_key=True),
+    Column("deciding", Boolean, primary_key=True),  # assigned by the split, so evidence
+    Column("late", Boolean, primary_key=True),  # came after its day was judged: shown apart
+    Column("day_end_ms", BigInteger, nullable=False),
+    Column("day", String(32), nullable=False),
+    Column("n", BigInteger, nullable=False),
+    Column("sum", Float, nullable=False),
+    Column("sum_squares", Float, nullable=False),
+)
+
+spool_marks = Table(
+    "spool_marks",
+    metadata,
+    Column("spool_id", String(32), primary_key=True),
+    Column("seq", BigInteger, nullable=False),
+    Column("conflicts", BigInteger, nullable=False),  # repeats with another value
+    Column("unreadable", BigInteger, nullable=False),  # events that could not be read or attributed
+)
+
+evaluations = Table(
+    "evaluations",
+    metadata,
+    Column("id", _Id, primary_key=True, autoincrement=True),
+    Column("route_id", ForeignKey(routes.c.id), nullable=False),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("day", String(32), nullable=False),
+    Column("day_start_ms", BigInteger, nullable=False),
+    Column("challenger", String(NAME_LENGTH), nullable=False),
+    Column("champion", String(NAME_LENGTH), nullable=False),
+    Column("verdict", String(24), nullable=False),
+    Column("action", String(24), nullable=False),
+    Column("version", BigInteger, nullable=False),  # the rollout's, which this run read
+    Column("trial_started_at_ms", BigInteger, nullable=False),
+    Column("kind", String(16), nullable=False),  # day or guardrail
+    Column("record", Text, nullable=False),  # the whole evidence, frozen, JSON
+    UniqueConstraint("route_id", "challenger", "trial_started_at_ms", "kind", "day_start_ms"),
+    Index("ix_evaluations_route_id_id", "route_id", "id"),
+)
+
+timeline = Table(
+    "timeline",
+    metadata,
+    Column("id", _Id, primary_key=True, autoincrement=True),
+    Column("route_id", ForeignKey(routes.c.id), nullable=False),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("kind", String(32), nullable=False),
+    Column("actor", String(80), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("champion", String(NAME_LENGTH), nullable=False),
+    Column("challenger", String(NAME_LENGTH)),
+    Column("weights", Text, nullable=False),  # arm name → bp, JSON
+    Column("epoch", BigInteger, nullable=False),
+    Column("version", BigInteger, nullable=False),
+    Column("evaluation_id", ForeignKey(evaluations.c.id)),
+    Column("evidence", Text),
+    Index("ix_timeline_route_id_at_ms", "route_id", "at_ms"),
+)
