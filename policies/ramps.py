@@ -15,9 +15,9 @@ def next_share(ramp_bp: Sequence[int], share_bp: int) -> int:
 def with_share(weights: Mapping[str, int], arm: str, share_bp: int, champion: str) -> dict[str, int]:
     """The split with `arm` at `share_bp`. The champion pays; other challengers only when it has nothing left.
 
-    `weights` is arm → basis points, summing to 10,000, and so is the result.
+    `weights` is arm → basis points, summing to 10,000, and so is the result; no arm is lost from it.
     """
-    others = {name: held for name, held in weights.items() if name not in (arm, champion) and held}
+    others = {name: held for name, held in weights.items() if name not in (arm, champion)}
     room = TOTAL_BP - share_bp
     for name in sorted(others, key=lambda other: others[other]):
         others[name] = min(others[name], room)

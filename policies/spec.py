@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from ipaddress import ip_address
 from itertools import pairwise
 from urllib.parse import SplitResult, urlsplit
 
@@ -23,7 +24,10 @@ from routing.weights import check_weights
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 SCHEMES = ("http",)
-_METADATA_HOSTS = {"metadata", "metadata.google.internal", "instance-data", "100.100.100.200"}
+_METADATA_HOSTS = {"metadata", "metadata.google.internal", "instance-data"}
+_METADATA_ADDRESSES = {"100.100.100.200", "fd00:ec2::254"}
+_NUMERIC_HOST = re.compile(r"(0x[0-9a-f]*|[0-9]+)(\.(0x[0-9a-f]*|[0-9]+)){0,3}", re.IGNORECASE)
+_DOTTED_QUAD = re.compile(r"((25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])(\.(?!$)|$)){4}")
 _RESERVED_PREFIXES = (
     "/v1/decide",
     "/v1/outcomes",
@@ -185,6 +189,8 @@ def _url_problems(where: str, url: str) -> Iterator[BadSpec]:
         yield BadSpec(where, f"must name a host and a port above 0, got {url!r}")
     if parts.username or parts.password or parts.fragment or _has_space(url):
         yield BadSpec(where, f"must not hold credentials, a fragment or spaces, got host {parts.hostname!r}")
+    if _is_disguised(parts):
+        yield BadSpec(where, f"must write an IPv4 address as four decimal numbers, got {parts.hostname!r}")
     if _is_metadata(parts):
         yield BadSpec(where, f"must not be a link-local or metadata address, got {url!r}")
 
@@ -195,9 +201,20 @@ def _has_space(url: str) -> bool:
 
 def _is_metadata(parts: SplitResult) -> bool:
     host = (parts.hostname or "").rstrip(".")
-    link_local = host.startswith("169.254.") or re.match(r"fe[89ab][0-9a-f]:", host) is not None
-    mapped = host.startswith("::ffff:169.254.")
-    return link_local or mapped or host == "fd00:ec2::254" or host in _METADATA_HOSTS
+    if host in _METADATA_HOSTS:
+        return True
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return False
+    plain = getattr(address, "ipv4_mapped", None) or address
+    return plain.is_link_local or str(plain) in _METADATA_ADDRESSES
+
+
+def _is_disguised(parts: SplitResult) -> bool:
+    """Whether the host is an IPv4 address in a form that only resolvers read: 2852039166, 0xa9.0xfe.43518."""
+    host = (parts.hostname or "").rstrip(".")
+    return _NUMERIC_HOST.fullmatch(host) is not None and not _DOTTED_QUAD.fullmatch(host)
 
 
 def _split_problems(spec: RouteSpec) -> Iterator[BadSpec]:
