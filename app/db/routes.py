@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -56,7 +56,7 @@ async def load_routes(connection: AsyncConnection) -> list[StoredRoute]:
     return await _load(connection, _live().order_by(routes.c.name))
 
 
-async def load_deciding(connection: AsyncConnection, route_ids: Sequence[int]) -> dict[int, StoredRoute]:
+async def load_by_id(connection: AsyncConnection, route_ids: Collection[int]) -> dict[int, StoredRoute]:
     """Live routes by id, of those asked for."""
     found = await _load(connection, _live().where(routes.c.id.in_(route_ids)))
     return {route.id: route for route in found}

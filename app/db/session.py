@@ -13,6 +13,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from app.db.errors import BadDatabaseUrl, Conflict, DatabaseUnavailable
 
+Connection = AsyncConnection
+"""What those who pass a connection on call it; they need not know SQLAlchemy."""
+
 _DRIVERS = {
     "sqlite": "sqlite+aiosqlite",
     "postgresql": "postgresql+asyncpg",

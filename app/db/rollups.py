@@ -1,0 +1,139 @@
+"""Additive sums per route, day, epoch, arm, metric and hash bucket of units."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from sqlalchemy import ColumnElement, func, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.db.session import upsert
+from app.db.tables import DECISIONS, rollups
+from policies.days import Day
+from policies.rollups import ArmCounts, Cell, Sums
+
+_KEY = ("route_id", "day_start_ms", "epoch", "arm_id", "metric", "bucket", "deciding", "late")
+_SUMS = ("n", "sum", "sum_squares")
+
+
+class RollupKey(NamedTuple):
+    """Which sums. `deciding`: assigned by the split; `late`: came after its day was judged."""
+
+    route_id: int
+    day: Day
+    epoch: int
+    arm_id: int
+    metric: str
+    bucket: int
+    deciding: bool
+    late: bool
+
+
+async def add(connection: AsyncConnection, deltas: Mapping[RollupKey, Sums]) -> None:
+    """Add to the sums; what is not there yet starts at nothing."""
+    if not deltas:
+        return
+    statement = upsert(connection, rollups)
+    grown = {name: rollups.c[name] + statement.excluded[name] for name in _SUMS}
+    rows = [_row(key, sums) for key, sums in deltas.items()]
+    await connection.execute(statement.on_conflict_do_update(index_elements=list(_KEY), set_=grown), rows)
+
+
+async def evidence_cells(
+    connection: AsyncConnection,
+    route_id: int,
+    metric: str,
+    arms: Mapping[int, str],
+    since_epoch: int,
+    through_ms: int,
+) -> list[Cell]:
+    """The metric's sums that may decide: by the split, in time, of these arms (id → name), in this period.
+
+    From epoch `since_epoch` on, of days that end by `through_ms`.
+    """
+    query = select(rollups).where(
+        *_evidence(route_id, metric, arms),
+        rollups.c.epoch >= since_epoch,
+        rollups.c.day_end_ms <= through_ms,
+    )
+    return [_cell(row, arms) for row in (await connection.execute(query)).all()]
+
+
+async def arm_counts(
+    connection: AsyncConnection,
+    route_id: int,
+    metric: str,
+    arms: Mapping[int, str],
+    since_epoch: int,
+    through_ms: int,
+) -> dict[str, ArmCounts]:
+    """Decisions, those served by their own arm, and those with an outcome of the metric; per arm name."""
+    decisions = await evidence_cells(connection, route_id, DECISIONS, arms, since_epoch, through_ms)
+    labelled = await evidence_cells(connection, route_id, metric, arms, since_epoch, through_ms)
+    made, seen = _total(decisions), _total(labelled)
+    return {
+        arm: ArmCounts(
+            decisions=made.get(arm, Sums()).n,
+            served=round(made.get(arm, Sums()).total),
+            labelled=seen.get(arm, Sums()).n,
+        )
+        for arm in arms.values()
+    }
+
+
+async def epoch_sums(
+    connection: AsyncConnection, route_id: int, metric: str, arms: Mapping[int, str], epoch: int
+) -> dict[str, Sums]:
+    """The metric's sums within one allocation epoch, per arm name."""
+    query = select(rollups.c.arm_id, *(func.sum(rollups.c[name]).label(name) for name in _SUMS)).where(
+        *_evidence(route_id, metric, arms), rollups.c.epoch == epoch
+    )
+    rows = (await connection.execute(query.group_by(rollups.c.arm_id))).all()
+    found = {arms[row[0]]: Sums(int(row[1]), float(row[2]), float(row[3])) for row in rows}
+    return {arm: found.get(arm, Sums()) for arm in arms.values()}
+
+
+def _evidence(route_id: int, metric: str, arms: Mapping[int, str]) -> Sequence[ColumnElement[bool]]:
+    return (
+        rollups.c.route_id == route_id,
+        rollups.c.metric == metric,
+        rollups.c.arm_id.in_(list(arms)),
+        rollups.c.deciding.is_(True),
+        rollups.c.late.is_(False),
+    )
+
+
+def _total(cells: Sequence[Cell]) -> dict[str, Sums]:
+    totals: dict[str, Sums] = {}
+    for cell in cells:
+        totals[cell.arm] = totals.get(cell.arm, Sums()) + cell.sums
+    return totals
+
+
+def _cell(row: Any, arms: Mapping[int, str]) -> Cell:
+    return Cell(
+        day=Day(row.day_start_ms, row.day_end_ms, row.day),
+        epoch=row.epoch,
+        arm=arms[row.arm_id],
+        bucket=row.bucket,
+        sums=Sums(row.n, row.sum, row.sum_squares),
+    )
+
+
+def _row(key: RollupKey, sums: Sums) -> dict[str, object]:
+    return {
+        "route_id": key.route_id,
+        "day_start_ms": key.day.start_ms,
+        "day_end_ms": key.day.end_ms,
+        "day": key.day.label,
+        "epoch": key.epoch,
+        "arm_id": key.arm_id,
+        "metric": key.metric,
+        "bucket": key.bucket,
+        "deciding": key.deciding,
+        "late": key.late,
+        "n": sums.n,
+        "sum": sums.total,
+        "sum_squares": sums.squares,
+    }

@@ -1,0 +1,146 @@
+"""Copies events from spools to SQL: each takes effect once, however often it is read.
+
+A batch, its differences to the rollups and the spool's mark are written in one transaction.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from app.db import decisions, rollups
+from app.db.routes import StoredRoute, load_by_id
+from app.db.session import Connection, Database
+from app.events.spool_reader import Batch, acknowledge, read_batch, spool_id
+from app.events.tally import Tally
+from app.events.types import DecisionEvent, Event, OutcomeEvent
+from policies.metrics import Outcome
+from routing.tokens import Claims, decision_id
+
+BATCH_EVENTS = 2_000
+
+
+class Recorder:
+    """Reads all spools of a folder into one database."""
+
+    def __init__(self, database: Database, spools: Path) -> None:
+        self._database = database
+        self._spools = spools
+
+    async def drain(self) -> int:
+        """Copy everything that the spools held when asked; gives the number of events.
+
+        Raises:
+            SpoolError: a spool cannot be read.
+            DatabaseUnavailable: nothing of the batch in hand was written.
+        """
+        return sum([await self.drain_spool(path) for path in sorted(self._spools.glob("*.db"))])
+
+    async def drain_spool(self, path: Path) -> int:
+        """As `drain`, for one spool."""
+        copied = 0
+        while count := await self._copy_batch(path):
+            copied += count
+            if count < BATCH_EVENTS:
+                break
+        return copied
+
+    async def _copy_batch(self, path: Path) -> int:
+        identity = await asyncio.to_thread(spool_id, path)
+        async with self._database.read() as connection:
+            mark = await decisions.spool_mark(connection, identity)
+        batch = await asyncio.to_thread(read_batch, path, mark.seq, BATCH_EVENTS)
+        if batch.events:
+            async with self._database.transaction() as connection:
+                await _record_once(connection, batch)
+        await asyncio.to_thread(acknowledge, path, max(mark.seq, batch.last_seq))
+        return len(batch.events)
+
+
+async def _record_once(connection: Connection, batch: Batch) -> None:
+    """Write what of a batch lies above the spool's mark, and move the mark."""
+    mark = await decisions.spool_mark(connection, batch.spool_id)
+    fresh = batch.events[max(0, mark.seq + 1 - batch.first_seq) :]
+    if not fresh:
+        return
+    places = range(batch.last_seq - len(fresh) + 1, batch.last_seq + 1)
+    counts = await record(connection, list(zip(fresh, places, strict=True)), batch.spool_id)
+    moved = decisions.SpoolMark(
+        batch.last_seq, mark.conflicts + counts.conflicts, mark.unreadable + counts.unreadable
+    )
+    await decisions.set_spool_mark(connection, batch.spool_id, moved)
+
+
+@dataclass(slots=True)
+class Counts:
+    """Events that had no effect: repeats with another value, and those that could not be attributed."""
+
+    conflicts: int = 0
+    unreadable: int = 0
+
+
+async def record(connection: Connection, events: Sequence[tuple[Event | None, int]], spool: str) -> Counts:
+    """Write decisions, outcomes and what they add to the rollups. Events come with their sequence numbers."""
+    readable = [(event, seq) for event, seq in events if event is not None]
+    routes = await load_by_id(connection, {event.decision.route_id for event, _ in readable})
+    usable = [(event, seq) for event, seq in readable if event.decision.route_id in routes]
+    entry = _Entry(routes, Tally(), Counts(unreadable=len(events) - len(usable)))
+    made = [event for event, _ in usable if isinstance(event, DecisionEvent)]
+    told = [(event, f"{spool}:{seq:016d}") for event, seq in usable if isinstance(event, OutcomeEvent)]
+    await _write_decisions(connection, entry, made, [event.decision for event, _ in told])
+    await _write_outcomes(connection, entry, told)
+    await rollups.add(connection, entry.tally.deltas)
+    return entry.counts
+
+
+@dataclass(slots=True)
+class _Entry:
+    """One batch on its way into the books."""
+
+    routes: dict[int, StoredRoute]
+    tally: Tally
+    counts: Counts = field(default_factory=Counts)
+
+
+async def _write_decisions(
+    connection: Connection, entry: _Entry, made: Sequence[DecisionEvent], tokens: Iterable[Claims]
+) -> None:
+    events = {decision_id(event.decision): event for event in made}
+    claims = {decision_id(claim): claim for claim in tokens}
+    known = await decisions.known_decisions(connection, {*events, *claims})
+    new = [event for key, event in events.items() if key not in known]
+    completed = [event for key, event in events.items() if known.get(key) is False]
+    token_only = [claim for key, claim in claims.items() if key not in known and key not in events]
+    await decisions.insert_decisions(connection, new, token_only)
+    await decisions.complete_decisions(connection, completed)
+    for claim in [*(event.decision for event in new), *token_only]:
+        entry.tally.decided(entry.routes[claim.route_id], claim)
+    for event in [*new, *completed]:
+        entry.tally.observed(entry.routes[event.decision.route_id], event)
+
+
+async def _write_outcomes(
+    connection: Connection, entry: _Entry, told: Sequence[tuple[OutcomeEvent, str]]
+) -> None:
+    known = await decisions.known_outcomes(connection, {decision_id(event.decision) for event, _ in told})
+    new: list[tuple[OutcomeEvent, str]] = []
+    for event, place in told:
+        siblings = known[decision_id(event.decision), event.metric]
+        if (standing := siblings.get(event.key)) is not None:
+            entry.counts.conflicts += standing.value != event.value
+            continue
+        outcome = Outcome(event.value, event.at_ms, event.received_at_ms, place)
+        _count_outcome(entry, event, siblings, outcome)
+        siblings[event.key] = outcome
+        new.append((event, place))
+    await decisions.insert_outcomes(connection, new)
+
+
+def _count_outcome(
+    entry: _Entry, event: OutcomeEvent, siblings: dict[str, Outcome], outcome: Outcome
+) -> None:
+    route = entry.routes[event.decision.route_id]
+    if (metric := route.spec.metric(event.metric)) is not None:
+        entry.tally.outcome(route, event.decision, metric, list(siblings.values()), outcome)
