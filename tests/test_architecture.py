@@ -101,7 +101,7 @@ def test_a_file_is_short(path: Path) -> None:
 
 @pytest.mark.parametrize("path", _files("app", *PURE), ids=_name)
 def test_a_function_fits_a_screen(path: Path) -> None:
-    """No function is longer than one screen, its docstring not counted; a migration is a list, not a thought."""
+    """No function is longer than one screen, its docstring not counted. (A migration is a mere list.)"""
     lengths = {function.name: _lines_without_docstring(function) for function in _functions(path)}
     assert {name: lines for name, lines in lengths.items() if lines > MAX_FUNCTION_LINES} == {}
 

@@ -1,6 +1,7 @@
 """The container files: what a reader of them relies on, held without a container runtime."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -93,6 +94,15 @@ def test_a_service_runs_a_command_that_exists(service: str) -> None:
     assert command in commands
     known = {option for parameter in commands[command].params for option in parameter.opts}
     assert {argument for argument in arguments if argument.startswith("--")} <= known
+
+
+def test_every_setting_of_a_container_is_read_by_the_code(dockerfile: list[dict[str, Any]]) -> None:
+    """No KINGMAKER_… variable is set that nothing looks at."""
+    described = " ".join(_values(dockerfile, "ENV")) + (ROOT / "deploy/compose.yaml").read_text()
+    code = "".join(path.read_text() for path in (ROOT / "app").rglob("*.py"))
+    settings = set(re.findall(r"KINGMAKER_[A-Z_]+", described))
+    assert settings
+    assert {setting for setting in settings if setting not in code} == set()
 
 
 @pytest.mark.parametrize("service", SERVICES)
