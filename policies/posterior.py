@@ -271,9 +271,9 @@ def chance_above(x: Posterior, y: Posterior) -> float:
     """P(X > Y) of two independent posteriors of one kind: ∫ F_Y dF_X or 1 − ∫ F_X dF_Y, over the narrower."""
     if x.width <= y.width:
         over = x.nodes()
-        return over.expectation(y.below(over.at))
+        return min(1.0, over.expectation(y.below(over.at)))
     over = y.nodes()
-    return over.expectation(x.above(over.at))
+    return min(1.0, over.expectation(x.above(over.at)))
 
 
 def shortfall(x: Posterior, y: Posterior) -> float:
