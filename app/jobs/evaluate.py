@@ -1,0 +1,222 @@
+"""Runs the promotion policy: finds the next thing to judge, judges it, and writes what follows.
+
+What was read, judged and decided is written by compare-and-set: if the route has changed meanwhile, nothing
+is written and the next run starts from what is there then.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from app.clock import days_of
+from app.db import rollouts, rollups
+from app.db.evaluations import Evaluation, EvaluationKind, insert_evaluation
+from app.db.routes import StoredRoute, load_route
+from app.db.session import Connection, Database
+from app.db.timeline import Entry, Kind
+from policies.days import Day
+from policies.guardrails import GuardrailReading, breach
+from policies.lifecycle import Judged, Rollout, Trial, after_verdict, withdraw
+from policies.metrics import ERROR
+from policies.promotion import Evidence, Judgement, decide, extend, judge
+from policies.rollups import strata
+from policies.spec import Guardrail
+from policies.types import Action, Better, Phase, Verdict
+
+POLICY = "policy"
+"""The actor of everything that the promotion policy does by itself."""
+
+SETTLE_MS = 500
+"""How long after an upstream's timeout the last decision of a day may still be on its way to the spool."""
+
+_KINDS = {
+    Action.STEP: Kind.STEPPED,
+    Action.PROMOTE: Kind.PROMOTED,
+    Action.ROLLBACK: Kind.ROLLED_BACK,
+    Action.END: Kind.ENDED,
+    Action.AWAIT_APPROVAL: Kind.AWAITING_APPROVAL,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One evaluation and the rollout that follows from it."""
+
+    evaluation: Evaluation
+    rollout: Rollout
+    frozen_through_ms: int = 0
+
+
+async def evaluate(database: Database, name: str, seen_through_ms: int, now_ms: int) -> bool:
+    """Judge all that is due on a route; True when traffic changed.
+
+    `seen_through_ms`: all events before this moment are in the database.
+
+    Raises:
+        Conflict: somebody else changed the route; nothing of the run in hand was written.
+        NotFound: the route is gone.
+    """
+    moved = False
+    while True:
+        async with database.read() as connection:
+            route = await load_route(connection, name)
+            finding = await _find(connection, route, seen_through_ms, now_ms)
+        if finding is None:
+            return moved
+        async with database.transaction() as connection:
+            await _write(connection, route, finding, now_ms)
+        moved = moved or finding.rollout.epoch != route.rollout.epoch
+
+
+async def _find(
+    connection: Connection, route: StoredRoute, seen_through_ms: int, now_ms: int
+) -> Finding | None:
+    for trial in route.rollout.active_trials:
+        if (found := await _breach(connection, route, trial, now_ms)) is not None:
+            return found
+    for trial in route.rollout.active_trials:
+        if (day := due_day(route, trial, seen_through_ms)) is not None:
+            return await _judge_day(connection, route, trial, day, now_ms)
+    return None
+
+
+def due_day(route: StoredRoute, trial: Trial, seen_through_ms: int) -> Day | None:
+    """The trial's next day to judge, once it is closed, mature and wholly recorded; else None."""
+    if route.spec.goal is None:
+        return None
+    day = days_of(route.spec.policy).day_of(trial.judged_through_ms or trial.started_at_ms)
+    window_ms = max(metric.window_ms for metric in route.spec.metrics)
+    settled_ms = route.spec.upstream.timeout_ms + SETTLE_MS
+    return day if seen_through_ms >= day.end_ms + max(window_ms, settled_ms) else None
+
+
+async def _judge_day(
+    connection: Connection, route: StoredRoute, trial: Trial, day: Day, now_ms: int
+) -> Finding:
+    policy = route.spec.policy
+    judgement = judge(await _evidence(connection, route, trial, day), policy)
+    streak = extend(trial.streak, judgement.verdict)
+    wanted = decide(policy, streak, judgement.verdict, judgement.days)
+    judged = Judged(trial.arm, judgement.verdict, streak, wanted, judgement.days, day.end_ms)
+    rollout, action = after_verdict(route.rollout, policy, judged, now_ms)
+    evaluation = Evaluation(
+        at_ms=now_ms,
+        day=day.label,
+        day_start_ms=day.start_ms,
+        challenger=trial.arm,
+        champion=route.rollout.champion,
+        verdict=judgement.verdict,
+        reason=judgement.reason,
+        action=action,
+        streak=streak,
+        judgement=judgement,
+        guardrails=await _readings(connection, route, trial),
+        weights=dict(route.rollout.weights),
+        version=route.version,
+        trial_started_at_ms=trial.started_at_ms,
+    )
+    return Finding(evaluation, rollout, frozen_through_ms=day.end_ms)
+
+
+async def _evidence(connection: Connection, route: StoredRoute, trial: Trial, day: Day) -> Evidence:
+    goal = route.spec.goal
+    assert goal is not None  # noqa: S101 - a day without a goal is never due
+    champion = route.rollout.champion
+    arms = {route.arm_ids[arm]: arm for arm in (champion, trial.arm)}
+    asked = (connection, route.id, goal.name, arms, trial.started_epoch, day.end_ms)
+    counts = await rollups.arm_counts(*asked)
+    return Evidence(
+        strata=strata(await rollups.evidence_cells(*asked), champion, trial.arm),
+        champion=counts[champion],
+        challenger=counts[trial.arm],
+        metric=goal,
+        sticky=route.spec.unit is not None,
+        challengers=len(route.rollout.active_trials),
+    )
+
+
+async def _breach(connection: Connection, route: StoredRoute, trial: Trial, now_ms: int) -> Finding | None:
+    readings = await _readings(connection, route, trial)
+    breached = [reading for reading in readings if reading.breached]
+    if not breached:
+        return None
+    day = days_of(route.spec.policy).day_of(now_ms)
+    evaluation = Evaluation(
+        at_ms=now_ms,
+        day=day.label,
+        day_start_ms=day.start_ms,
+        challenger=trial.arm,
+        champion=route.rollout.champion,
+        verdict=Verdict.UNHEALTHY,
+        reason="; ".join(_breach_sentence(reading) for reading in breached),
+        action=Action.ROLLBACK,
+        streak=trial.streak,
+        judgement=None,
+        guardrails=readings,
+        weights=dict(route.rollout.weights),
+        version=route.version,
+        trial_started_at_ms=trial.started_at_ms,
+        kind=EvaluationKind.GUARDRAIL,
+    )
+    return Finding(evaluation, withdraw(route.rollout, trial.arm, Phase.ROLLED_BACK, now_ms))
+
+
+async def _readings(connection: Connection, route: StoredRoute, trial: Trial) -> tuple[GuardrailReading, ...]:
+    return tuple(
+        [await _reading(connection, route, trial, guardrail) for guardrail in route.spec.policy.guardrails]
+    )
+
+
+async def _reading(
+    connection: Connection, route: StoredRoute, trial: Trial, guardrail: Guardrail
+) -> GuardrailReading:
+    rollout = route.rollout
+    arms = {route.arm_ids[arm]: arm for arm in (rollout.champion, trial.arm)}
+    sums = await rollups.epoch_sums(connection, route.id, guardrail.metric, arms, rollout.epoch)
+    metric = route.spec.metric(guardrail.metric)
+    return breach(
+        guardrail,
+        sums[rollout.champion],
+        sums[trial.arm],
+        rollout.share(rollout.champion),
+        rollout.share(trial.arm),
+        Better.LOWER if guardrail.metric == ERROR or metric is None else metric.better,
+    )
+
+
+def _breach_sentence(reading: GuardrailReading) -> str:
+    return (
+        f"guardrail {reading.metric}: rate {reading.challenger_rate or 0:.4f} against the champion's "
+        f"{reading.champion_rate or 0:.4f}, e-value {reading.e_value:.4g} ≥ {reading.limit:.4g}"
+    )
+
+
+async def _write(connection: Connection, route: StoredRoute, finding: Finding, now_ms: int) -> None:
+    evaluation = finding.evaluation
+    evaluation_id = await insert_evaluation(connection, route.id, evaluation)
+    entry = None
+    if evaluation.action in _KINDS and _is_news(route, evaluation):
+        entry = Entry(
+            kind=_KINDS[evaluation.action],
+            actor=POLICY,
+            reason=_reason(evaluation),
+            challenger=evaluation.challenger,
+            evaluation_id=evaluation_id,
+            evidence=evaluation,
+        )
+    await rollouts.save(connection, route, finding.rollout, entry, now_ms, finding.frozen_through_ms)
+
+
+def _is_news(route: StoredRoute, evaluation: Evaluation) -> bool:
+    trial = route.rollout.trial(evaluation.challenger)
+    waited = trial is not None and trial.phase is Phase.AWAITING_APPROVAL
+    return not (waited and evaluation.action is Action.AWAIT_APPROVAL)
+
+
+def _reason(evaluation: Evaluation) -> str:
+    judgement: Judgement | None = evaluation.judgement
+    if judgement is None:
+        return evaluation.reason
+    streak = evaluation.streak
+    run = f"{streak.winning} winning" if streak.winning else f"{streak.losing} losing"
+    return f"{evaluation.reason} ({run} days running, {judgement.days} days of evidence)"

@@ -1,0 +1,108 @@
+"""When does which job run? One loop: copy what the spools hold, then judge what is due."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from app.clock import now_ms
+from app.db.errors import Conflict, DatabaseError, NotFound
+from app.db.routes import load_routes
+from app.db.session import Database
+from app.events.recorder import Recorder
+from app.events.spool import SpoolError
+from app.jobs.evaluate import evaluate
+from app.telemetry import log
+
+RECORD_SECONDS = 0.5
+EVALUATE_SECONDS = 1.0
+_JOBS = ("record", "evaluate", "publish")
+
+
+@dataclass(slots=True)
+class JobStatus:
+    """What the jobs have done; all times Unix ms, 0: not yet."""
+
+    recorded_at_ms: int = 0
+    evaluated_at_ms: int = 0
+    events: int = 0
+    failures: dict[str, int] = field(default_factory=lambda: dict.fromkeys(_JOBS, 0))
+
+
+class Jobs:
+    """The recorder and the evaluator of one installation. `publish` tells the gateways of a changed split."""
+
+    def __init__(self, database: Database, data_dir: Path, publish: Callable[[], Awaitable[object]]) -> None:
+        self.status = JobStatus()
+        self._database = database
+        self._recorder = Recorder(database, data_dir / "spools")
+        self._publish = publish
+        self._unpublished = False
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Work until told to stop; then record once more, so that nothing waits for the next start."""
+        while not stop.is_set():
+            await self.turn()
+            await _wait(stop, RECORD_SECONDS)
+        await self.record()
+
+    async def turn(self) -> None:
+        """Record; and evaluate if it is time and everything was recorded."""
+        seen_through_ms = now_ms()
+        complete = await self.record()
+        if complete and seen_through_ms - self.status.evaluated_at_ms >= EVALUATE_SECONDS * 1000:
+            await self.evaluate(seen_through_ms)
+
+    async def record(self) -> bool:
+        """Copy what the spools hold; False when some of it could not be copied."""
+        try:
+            self.status.events += await self._recorder.drain()
+        except (SpoolError, DatabaseError) as error:
+            self._failed("record", error)
+            return False
+        self.status.recorded_at_ms = now_ms()
+        return True
+
+    async def evaluate(self, seen_through_ms: int) -> None:
+        """Judge what is due on every route. One that fails keeps its traffic, and the others are judged."""
+        try:
+            async with self._database.read() as connection:
+                routes = await load_routes(connection)
+        except DatabaseError as error:
+            self._failed("evaluate", error)
+            return
+        for route in routes:
+            if route.rollout.active_trials and await self._evaluate_route(route.name, seen_through_ms):
+                self._unpublished = True
+        self.status.evaluated_at_ms = seen_through_ms
+        if self._unpublished:
+            await self._publish_split()
+
+    async def _publish_split(self) -> None:
+        try:
+            await self._publish()
+            self._unpublished = False
+        except (OSError, DatabaseError) as error:
+            self._failed("publish", error)
+
+    async def _evaluate_route(self, name: str, seen_through_ms: int) -> bool:
+        try:
+            return await evaluate(self._database, name, seen_through_ms, now_ms())
+        except (Conflict, NotFound):
+            return True  # somebody was faster: what they wrote must reach the gateways too
+        except Exception as error:  # noqa: BLE001 - one route's trouble is not the others'
+            self._failed("evaluate", error, route=name)
+            return False
+
+    def _failed(self, job: str, error: Exception, **fields: object) -> None:
+        self.status.failures[job] += 1
+        log("error", f"{job}_failed", error=str(error) or repr(error), **fields)
+
+
+async def _wait(stop: asyncio.Event, seconds: float) -> None:
+    try:
+        await asyncio.wait_for(stop.wait(), seconds)
+    except TimeoutError:
+        return
