@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +15,8 @@ from app.db.session import Database
 from app.events.recorder import Recorder
 from app.events.spool import SpoolError
 from app.jobs.evaluate import evaluate
-from app.telemetry import log
+
+_log = logging.getLogger(__name__)
 
 RECORD_SECONDS = 0.5
 EVALUATE_SECONDS = 1.0
@@ -98,7 +100,7 @@ class Jobs:
 
     def _failed(self, job: str, error: Exception, **fields: object) -> None:
         self.status.failures[job] += 1
-        log("error", f"{job}_failed", error=str(error) or repr(error), **fields)
+        _log.error("job_failed", extra={"fields": {"job": job, "error": repr(error), **fields}})
 
 
 async def _wait(stop: asyncio.Event, seconds: float) -> None:

@@ -1,0 +1,215 @@
+"""The whole wiring: which parts a process runs, in which order they start, and how they stop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager
+
+import uvicorn
+from rich.console import Console
+
+from app.clock import now_ms
+from app.config import ConfigError, load_documents
+from app.control.declare import BadDeclaration, apply_document
+from app.control.main import Context, create_app, listener_problem
+from app.db import keys, signing, snapshots
+from app.db.errors import DatabaseError
+from app.db.migrate import migrate_database
+from app.db.session import Database
+from app.jobs.schedule import Jobs
+from app.listeners import is_loopback, listen, url_of
+from app.locks import only_one
+from app.settings import BadSettings, Settings, prepare_data_dir
+from app.supervisor import Supervisor, WorkersNotReady
+from app.telemetry import configure
+
+_REFUSALS = (BadSettings, BadDeclaration, ConfigError, DatabaseError, WorkersNotReady)
+_FILE = "file"
+_log = logging.getLogger(__name__)
+
+_Parts = Callable[[Settings, "_Stop", AsyncExitStack], Awaitable[None]]
+
+
+def serve(settings: Settings) -> int:
+    """Run everything on one machine until told to stop; gives the exit code."""
+    return _run(settings, _everything)
+
+
+def run_gateway(settings: Settings) -> int:
+    """Run the gateway alone, from the snapshot in the data folder; gives the exit code."""
+    return _run(settings, _gateway)
+
+
+def run_control(settings: Settings) -> int:
+    """Run the control plane alone; gives the exit code."""
+    return _run(settings, _control)
+
+
+def run_worker(settings: Settings) -> int:
+    """Run the recorder and the evaluator alone; gives the exit code."""
+    return _run(settings, _jobs)
+
+
+class _Stop:
+    """Why the process is to end: a signal, or a part that failed."""
+
+    def __init__(self) -> None:
+        self.event = asyncio.Event()
+        self.failed = False
+
+    def watch(self, task: asyncio.Task[None]) -> None:
+        """End the process when this part ends by itself."""
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if task.cancelled() or self.event.is_set():
+            return
+        self.failed = True
+        self.event.set()
+        _log.error("part_failed", exc_info=task.exception(), extra={"fields": {"part": task.get_name()}})
+
+
+def _run(settings: Settings, parts: _Parts) -> int:
+    configure()
+    return asyncio.run(_until_stopped(settings, parts))
+
+
+async def _until_stopped(settings: Settings, parts: _Parts) -> int:
+    stop = _Stop()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.event.set)
+    try:
+        prepare_data_dir(settings.data_dir)
+        async with AsyncExitStack() as stack:
+            await parts(settings, stop, stack)
+            await stop.event.wait()
+    except _REFUSALS as error:
+        Console(stderr=True, soft_wrap=True, highlight=False).print(f"kingmaker: {error}", markup=False)
+        return 1
+    return 1 if stop.failed else 0
+
+
+async def _everything(settings: Settings, stop: _Stop, stack: AsyncExitStack) -> None:
+    for part in ("gateway", "control", "worker"):
+        stack.enter_context(only_one(settings.data_dir, part))
+    database = await _open_database(settings, stack)
+    control = await _start_control(settings, database, stop, stack)
+    await _start_jobs(settings, database, stop, stack)
+    gateway = await _start_gateway(settings, stack)
+    _say(f"gateway        {gateway}", f"control plane  {control}  (API at {control}/docs)")
+
+
+async def _gateway(settings: Settings, stop: _Stop, stack: AsyncExitStack) -> None:
+    stack.enter_context(only_one(settings.data_dir, "gateway"))
+    _say(f"gateway        {await _start_gateway(settings, stack)}")
+
+
+async def _control(settings: Settings, stop: _Stop, stack: AsyncExitStack) -> None:
+    stack.enter_context(only_one(settings.data_dir, "control"))
+    database = await _open_database(settings, stack)
+    control = await _start_control(settings, database, stop, stack)
+    _say(f"control plane  {control}  (API at {control}/docs)")
+
+
+async def _jobs(settings: Settings, stop: _Stop, stack: AsyncExitStack) -> None:
+    stack.enter_context(only_one(settings.data_dir, "worker"))
+    database = await _open_database(settings, stack)
+    await _start_jobs(settings, database, stop, stack)
+    _say("recorder and evaluator run")
+
+
+async def _open_database(settings: Settings, stack: AsyncExitStack) -> Database:
+    await migrate_database(settings.database)
+    database = Database(settings.database)
+    stack.push_async_callback(database.close)
+    async with database.transaction() as connection:
+        await signing.ensure_key(connection, now_ms())
+    return database
+
+
+async def _start_control(settings: Settings, database: Database, stop: _Stop, stack: AsyncExitStack) -> str:
+    async with database.read() as connection:
+        has_keys = await keys.any_keys(connection)
+    if problem := listener_problem(settings.host, has_keys):
+        raise BadSettings(problem)
+    await _apply_config(settings, database)
+    await snapshots.publish(database, settings.data_dir, now_ms())
+    listener = await listen(settings.host, settings.control_port)
+    if not has_keys:
+        _say("no API key is configured: everybody on this machine may change routes (kingmaker keys create)")
+    server = _ControlServer(uvicorn.Config(create_app(_context(settings, database)), log_config=None))
+    task = asyncio.create_task(server.serve([listener]), name="control")
+    stop.watch(task)
+    stack.push_async_callback(_stop_control, server, task)
+    return url_of(listener)
+
+
+def _context(settings: Settings, database: Database) -> Context:
+    return Context(
+        database=database,
+        data_dir=settings.data_dir,
+        keyless=is_loopback(settings.host),
+    )
+
+
+async def _stop_control(server: uvicorn.Server, task: asyncio.Task[None]) -> None:
+    server.should_exit = True
+    await task
+
+
+async def _start_jobs(settings: Settings, database: Database, stop: _Stop, stack: AsyncExitStack) -> None:
+    async def publish() -> int:
+        return await snapshots.publish(database, settings.data_dir, now_ms())
+
+    jobs = Jobs(database, settings.data_dir, publish)
+    ended = asyncio.Event()
+    task = asyncio.create_task(jobs.run(ended), name="jobs")
+    stop.watch(task)
+    stack.push_async_callback(_stop_jobs, ended, task)
+
+
+async def _stop_jobs(ended: asyncio.Event, task: asyncio.Task[None]) -> None:
+    ended.set()
+    await task
+
+
+async def _start_gateway(settings: Settings, stack: AsyncExitStack) -> str:
+    listener = await listen(settings.host, settings.gateway_port)
+    stack.callback(listener.close)
+    supervisor = Supervisor(settings.data_dir, listener, settings.workers)
+    stack.push_async_callback(supervisor.stop)
+    await supervisor.start()
+    return url_of(listener)
+
+
+async def _apply_config(settings: Settings, database: Database) -> None:
+    """Put the routes of the configuration file into force: all of them, or none and a refusal."""
+    if settings.config is None:
+        return
+    try:
+        text = await asyncio.to_thread(settings.config.read_text, "utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadSettings(f"config {settings.config} cannot be read: {error}") from error
+    for document in load_documents(text, str(settings.config)):
+        declared = await apply_document(database, document, _FILE, now_ms())
+        for kept in declared.kept:
+            _say(f"{declared.route.name}: kept {kept.field} = {kept.current} (the file says {kept.declared})")
+
+
+class _ControlServer(uvicorn.Server):
+    """A uvicorn server that leaves signals to the process it is part of."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave the handlers alone."""
+        yield
+
+
+def _say(*lines: str) -> None:
+    console = Console(soft_wrap=True, highlight=False)
+    for line in lines:
+        console.print(f"kingmaker: {line}", markup=False)

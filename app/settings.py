@@ -1,0 +1,62 @@
+"""What a server process is told at its start: by flags, or else by KINGMAKER_* variables."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+DEFAULT_DATA_DIR = Path("kingmaker-data")
+_MAX_WORKERS = 256
+
+
+class BadSettings(ValueError):
+    """A setting that cannot be; the message names it, its bound and the value."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How this process serves. `config` is a file of routes; without `database_url`, SQLite in the data folder.
+
+    Raises:
+        BadSettings: a value is out of its bounds.
+    """
+
+    config: Path | None = None
+    host: str = "127.0.0.1"
+    gateway_port: int = 8080
+    control_port: int = 8081
+    data_dir: Path = DEFAULT_DATA_DIR
+    database_url: str | None = None
+    workers: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("gateway_port", "control_port"):
+            if not 0 <= getattr(self, name) <= 65_535:
+                raise BadSettings(f"{name} must be in [0, 65535], got {getattr(self, name)}")
+        if not 1 <= self.workers <= _MAX_WORKERS:
+            raise BadSettings(f"workers must be in [1, {_MAX_WORKERS}], got {self.workers}")
+        if self.gateway_port == self.control_port != 0:
+            raise BadSettings(f"gateway_port and control_port must differ, got {self.control_port} twice")
+
+    @property
+    def database(self) -> str:
+        """The URL of the database."""
+        return self.database_url or f"sqlite:///{self.data_dir.absolute() / 'kingmaker.db'}"
+
+
+def prepare_data_dir(data_dir: Path) -> None:
+    """Make the data folder, for this user alone.
+
+    Raises:
+        BadSettings: it cannot be made or written to.
+    """
+    try:
+        (data_dir / "spools").mkdir(parents=True, exist_ok=True, mode=0o700)
+        data_dir.chmod(0o700)
+    except OSError as error:
+        raise BadSettings(
+            f"data_dir must be a folder that can be written, got {data_dir}: {error}"
+        ) from error
+    if not os.access(data_dir, os.W_OK | os.X_OK):
+        raise BadSettings(f"data_dir must be a folder that can be written, got {data_dir}")
