@@ -1,0 +1,64 @@
+"""Which arm is it, and what does the decision's token say? Whatever goes wrong, the champion answers."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+from app.gateway.snapshots import Routing
+from routing.assignment import Assignment, assign
+from routing.tokens import Claims, sign
+from routing.types import TOTAL_BP, Reason, Route
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """One assignment, what its token says, and the token."""
+
+    assignment: Assignment
+    claims: Claims
+    token: str
+
+
+def decide(
+    routing: Routing,
+    route: Route,
+    unit: str | None,
+    forced: str | None,
+    *,
+    at_ms: int,
+    entropy: int,
+    nonce: int,
+) -> Decision:
+    """Assigns a unit, or a request of its own, and signs. `entropy` and `nonce` are 64 random bits each."""
+    try:
+        assignment = assign(route, unit, entropy, forced)
+    except Exception:  # noqa: BLE001  # no fault in assignment may reach a caller
+        _log.exception("assignment failed", extra={"fields": {"route": route.name}})
+        assignment = _default(route, entropy)
+    claims = Claims(
+        route_id=route.id,
+        arm_id=assignment.arm.id,
+        unit_hash=assignment.unit_hash,
+        has_unit=assignment.has_unit,
+        reason=assignment.reason,
+        propensity_bp=assignment.propensity_bp,
+        epoch=route.epoch,
+        snapshot=routing.version,
+        at_ms=at_ms,
+        nonce=nonce,
+    )
+    return Decision(assignment, claims, sign(claims, routing.key))
+
+
+def _default(route: Route, entropy: int) -> Assignment:
+    return Assignment(
+        arm=route.champion,
+        reason=Reason.DEFAULT,
+        propensity_bp=TOTAL_BP,
+        probabilities={route.champion.id: TOTAL_BP},
+        unit_hash=entropy,
+        has_unit=False,
+    )

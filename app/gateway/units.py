@@ -1,0 +1,81 @@
+"""Which unit does a request belong to? Read from a header, cookie, query or JSON body; often absent."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import unquote_plus
+
+import msgspec
+
+from app.gateway.requests import Request
+from routing.types import UnitKind, UnitSource
+
+JSON_BYTES = 1024 * 1024
+"""The longest body in which a unit is looked for."""
+
+_INDEX = re.compile(r"0|[1-9][0-9]{0,8}")
+_decode = msgspec.json.Decoder().decode
+
+
+def unit_of(source: UnitSource, request: Request) -> str | None:
+    """The unit, or None when the request does not name one. Empty counts as absent; numbers as their text."""
+    match source.kind:
+        case UnitKind.HEADER:
+            return _text(request.fields.get(source.name.lower().encode()))
+        case UnitKind.COOKIE:
+            return _from_cookie(request.fields.get(b"cookie", b""), source.name)
+        case UnitKind.QUERY:
+            return _from_query(request.query, source.name)
+        case UnitKind.JSON:
+            return _from_json(request, source.name)
+
+
+def _text(value: bytes | None) -> str | None:
+    return value.decode("utf-8", "surrogateescape") if value else None
+
+
+def _from_cookie(cookies: bytes, name: str) -> str | None:
+    wanted = name.encode()
+    for pair in cookies.split(b";"):
+        key, _, value = pair.strip().partition(b"=")
+        if key == wanted:
+            return _text(value.strip(b'"'))
+    return None
+
+
+def _from_query(query: bytes, name: str) -> str | None:
+    for pair in query.decode("latin-1").split("&"):
+        key, _, value = pair.partition("=")
+        if unquote_plus(key) == name:
+            return unquote_plus(value) or None
+    return None
+
+
+def _from_json(request: Request, pointer: str) -> str | None:
+    if not request.complete or request.pending > JSON_BYTES:
+        return None
+    try:
+        document = _decode(b"".join(request.pieces))
+    except (msgspec.DecodeError, RecursionError, UnicodeError):
+        return None
+    found = resolve(document, pointer)
+    if isinstance(found, str):
+        return found or None
+    if isinstance(found, int | float) and not isinstance(found, bool):
+        return msgspec.json.encode(found).decode()
+    return None
+
+
+def resolve(document: object, pointer: str) -> object:
+    """What a JSON pointer (RFC 6901) names in a document; None when that is nothing."""
+    if not pointer.startswith("/"):
+        return document if pointer == "" else None
+    for token in pointer[1:].split("/"):
+        key = token.replace("~1", "/").replace("~0", "~")
+        if isinstance(document, dict):
+            document = document.get(key)
+        elif isinstance(document, list) and _INDEX.fullmatch(key) is not None and int(key) < len(document):
+            document = document[int(key)]
+        else:
+            return None
+    return document
