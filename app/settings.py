@@ -16,7 +16,7 @@ class BadSettings(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How this process serves. `config` is a file of routes; the database, if not named, SQLite in `data_dir`.
+    """How this process serves. `config` is a file of routes; the database, if unnamed, SQLite in `data_dir`.
 
     Raises:
         BadSettings: a value is out of its bounds.
