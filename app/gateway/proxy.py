@@ -65,6 +65,7 @@ class Exchange:
         self._framing: Framing | None = None
         self._status = _CALLER_LEFT
         self._measured: tuple[bool, float] | None = None
+        self._recorded = False
 
     def start(self) -> None:
         """Decides at once, unless the unit is in a body that is still to come."""
@@ -260,8 +261,9 @@ class Exchange:
         self._measure(attempt, failed=True)
 
     def _record(self, serving: Arm | None) -> None:
-        if self._decision is None:
+        if self._decision is None or self._recorded:
             return
+        self._recorded = True
         error, latency_ms = self._measured if self._measured is not None else (None, None)
         event = DecisionEvent(
             decision=self._decision.claims,

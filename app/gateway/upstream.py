@@ -176,7 +176,7 @@ class UpstreamConnection(asyncio.Protocol):
             self._parser.feed_data(data)
         except (HttpParserError, HttpParserUpgrade):
             self._reusable = False
-            self._answer.malformed = not self._answer.complete
+            self._answer.malformed = self._answer.malformed or not self._answer.complete
         self._deliver(attempt, self._answer)
 
     def eof_received(self) -> bool:

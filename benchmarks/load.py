@@ -1,0 +1,75 @@
+"""The load of the measurements: keep-alive connections that send the next POST as soon as the last is answered."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+
+import httptools
+import uvloop
+
+_PAYLOAD = b'{"user":"u","features":"' + b"f" * 474 + b'"}'
+
+
+class _Caller(asyncio.Protocol):
+    """One connection. Notes how long each answer took, in seconds."""
+
+    def __init__(self, path: str, number: int) -> None:
+        self.took: list[float] = []
+        self.failed = 0
+        self._requests = [
+            (
+                f"POST {path} HTTP/1.1\r\nhost: bench\r\nx-user-id: u{number}-{turn}\r\n"
+                f"content-type: application/json\r\ncontent-length: {len(_PAYLOAD)}\r\n\r\n"
+            ).encode()
+            + _PAYLOAD
+            for turn in range(64)
+        ]
+        self._turn = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self._send()
+
+    def data_received(self, data: bytes) -> None:
+        self._parser.feed_data(data)
+
+    def on_message_complete(self) -> None:
+        self.took.append(time.perf_counter() - self._sent)
+        self.failed += self._parser.get_status_code() != 200
+        self._send()
+
+    def _send(self) -> None:
+        self._parser = httptools.HttpResponseParser(self)
+        self._turn = (self._turn + 1) % len(self._requests)
+        self._sent = time.perf_counter()
+        self._transport.write(self._requests[self._turn])
+
+    def close(self) -> None:
+        self._transport.close()
+
+
+async def _run(port: int, path: str, connections: int, seconds: float) -> dict[str, float]:
+    loop = asyncio.get_running_loop()
+    callers = [_Caller(path, number) for number in range(connections)]
+    for caller in callers:
+        await loop.create_connection(lambda caller=caller: caller, "127.0.0.1", port)
+    await asyncio.sleep(seconds)
+    took = sorted(duration for caller in callers for duration in caller.took)
+    failed = sum(caller.failed for caller in callers)
+    for caller in callers:
+        caller.close()
+    return {
+        "requests_per_second": len(took) / seconds,
+        "p50_ms": 1000 * took[len(took) // 2],
+        "p99_ms": 1000 * took[len(took) * 99 // 100],
+        "failed": failed,
+    }
+
+
+if __name__ == "__main__":
+    port, path, connections, seconds = sys.argv[1:]
+    print(json.dumps(uvloop.run(_run(int(port), path, int(connections), float(seconds)))))

@@ -1,0 +1,25 @@
+"""Fixtures of the gateway's tests."""
+
+from __future__ import annotations
+
+from asyncio import AbstractEventLoop
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+import uvloop
+
+from tests.app.gateway.stage import Stage
+
+
+def pytest_asyncio_loop_factories() -> dict[str, Callable[[], AbstractEventLoop]]:
+    """The loop that workers run on."""
+    return {"uvloop": uvloop.new_event_loop}
+
+
+@pytest.fixture
+async def stage() -> AsyncIterator[Stage]:
+    """A worker in process, with a champion and a challenger at even shares."""
+    stage = Stage()
+    await stage.start()
+    yield stage
+    await stage.stop()

@@ -1,0 +1,264 @@
+"""What gateway tests stand on: arms with scripted answers, a worker in process, a caller on a raw socket."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any
+
+from app.events.spool import SpoolError
+from app.events.types import DecisionEvent, OutcomeEvent
+from app.gateway.counters import Counters
+from app.gateway.http1 import ClientConnection
+from app.gateway.snapshots import routing_of
+from app.gateway.worker import TICK_SECONDS, Worker
+from routing.snapshot import Snapshot
+from routing.tokens import Claims, SigningKey, verify
+from routing.types import TOTAL_BP, Arm, Match, MetricRule, Role, Route, Share, Upstream
+
+KEY = SigningKey(id=7, secret=b"k" * 32)
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+
+@dataclass
+class Message:
+    """A parsed message: its first line, header fields (lower-case names, in order) and body."""
+
+    line: str
+    fields: list[tuple[str, str]]
+    body: bytes = b""
+    chunks: int = 0
+
+    @property
+    def status(self) -> int:
+        return int(self.line.split(" ")[1])
+
+    def __getitem__(self, name: str) -> str | None:
+        return next((value for known, value in self.fields if known == name), None)
+
+
+async def read_message(reader: asyncio.StreamReader, *, bodiless: bool = False) -> Message:
+    """One message off a stream, framed by length, chunks or (answers) the end of the stream."""
+    head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+    line, *rest = head[:-4].split("\r\n")
+    fields = [(name.lower(), value.strip()) for name, _, value in (field.partition(":") for field in rest)]
+    message = Message(line, fields)
+    is_answer = line.startswith("HTTP/")
+    if bodiless or (is_answer and message.status in (204, 304)):
+        return message
+    if message["transfer-encoding"] == "chunked":
+        while size := int(await reader.readline(), 16):
+            message.body += await reader.readexactly(size)
+            message.chunks += 1
+            await reader.readexactly(2)
+        await reader.readexactly(2)
+    elif (length := message["content-length"]) is not None:
+        message.body = await reader.readexactly(int(length))
+    elif is_answer:
+        message.body = await reader.read()
+    return message
+
+
+Script = Callable[[Message, asyncio.StreamWriter], Awaitable[None]]
+
+
+class ArmServer:
+    """A model endpoint. `script` answers; `seen` are the requests, `connections` how many were opened.
+
+    `eager` answers before the body is read; `stop_reading` never reads one.
+    """
+
+    def __init__(self) -> None:
+        self.seen: list[Message] = []
+        self.connections = 0
+        self.open: set[asyncio.StreamWriter] = set()
+        self.script: Script = self.say(OK)
+        self.eager: Script | None = None
+        self.stop_reading = False
+        self.port = 0
+
+    @staticmethod
+    def say(answer: bytes, *, close: bool = False) -> Script:
+        """A script that always answers the same."""
+
+        async def script(_: Message, writer: asyncio.StreamWriter) -> None:
+            writer.write(answer)
+            if close:
+                writer.close()
+
+        return script
+
+    async def start(self) -> None:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def stop(self) -> None:
+        """Stops accepting, and drops every connection."""
+        self._server.close()
+        for writer in list(self.open):
+            writer.transport.abort()
+        await asyncio.sleep(0)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        self.open.add(writer)
+        try:
+            if self.stop_reading:
+                await asyncio.sleep(60)
+            if self.eager is not None:
+                await reader.readuntil(b"\r\n\r\n")
+                await self.eager(Message("", []), writer)
+                await reader.read()
+            while not writer.is_closing():
+                request = await read_message(reader)
+                self.seen.append(request)
+                await self.script(request, writer)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            self.open.discard(writer)
+            writer.close()
+
+
+@dataclass
+class Memory:
+    """A spool that keeps events in memory; `refuses` makes it a full disk."""
+
+    events: list[DecisionEvent] = field(default_factory=list)
+    outcomes: list[OutcomeEvent] = field(default_factory=list)
+    refuses: bool = False
+    dropped: int = 0
+    waiting: int = 0
+
+    def append(self, event: DecisionEvent) -> None:
+        self.events.append(event)
+
+    def commit(self, events: Sequence[OutcomeEvent], done: Callable[[SpoolError | None], None]) -> None:
+        if self.refuses:
+            done(SpoolError("disk is full"))
+        else:
+            self.outcomes += events
+            done(None)
+
+
+class Stage:
+    """A worker with a champion and a challenger behind it, served on a free port."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.champion, self.challenger = ArmServer(), ArmServer()
+        self.spool = Memory()
+        self.worker = Worker(self.loop, self.spool, Counters("w0"), Random(1), list)
+        self.version = 0
+        self.port = 0
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def start(self) -> None:
+        await self.champion.start()
+        await self.challenger.start()
+        self.route()
+        self._server = await self.loop.create_server(lambda: ClientConnection(self.worker), "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+        self._tick()
+
+    async def stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._server.close()
+        self.worker.close()
+        await self.champion.stop()
+        await self.challenger.stop()
+        for _ in range(3):
+            await asyncio.sleep(0.001)
+
+    def route(self, challenger_bp: int = 5_000, **changes: Any) -> Route:
+        """Adopts a snapshot with one route, `/r/bid`, with this share for the challenger."""
+        arms = (
+            Arm(id=1, name="old", url=f"http://127.0.0.1:{self.champion.port}/score", role=Role.CHAMPION),
+            Arm(id=2, name="new", url=f"http://127.0.0.1:{self.challenger.port}/v2", role=Role.CHALLENGER),
+        )
+        settings: dict[str, Any] = {
+            "id": 1,
+            "name": "bid",
+            "match": Match(path_prefix="/r/bid"),
+            "arms": arms,
+            "shares": shares(challenger_bp),
+            "salt": "salt",
+            "epoch": 3,
+            "metrics": (
+                MetricRule(name="conversion", kind="binary", window_ms=3_600_000),
+                MetricRule(name="profit", kind="continuous", window_ms=3_600_000),
+            ),
+            "upstream": Upstream(timeout_ms=2_000, connect_timeout_ms=250),
+        }
+        route = Route(**{**settings, **changes})
+        self.version += 1
+        snapshot = Snapshot(version=self.version, created_at_ms=0, routes=(route,), keys=(KEY,))
+        self.worker.adopt(routing_of(snapshot, {}))
+        return route
+
+    @staticmethod
+    def patient(timeout_ms: int) -> Upstream:
+        """Settings with this deadline."""
+        return Upstream(timeout_ms=timeout_ms)
+
+    async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        return await asyncio.open_connection("127.0.0.1", self.port)
+
+    async def send(self, raw: bytes) -> Message:
+        """Sends bytes on a connection of their own, and reads one answer."""
+        reader, writer = await self.connect()
+        try:
+            writer.write(raw)
+            return await asyncio.wait_for(read_message(reader, bodiless=raw.startswith(b"HEAD")), 10)
+        finally:
+            writer.close()
+
+    async def ask(
+        self, method: str = "GET", path: str = "/r/bid", body: bytes | None = None, **headers: str
+    ) -> Message:
+        """Sends one well-formed request; header names are written with `_` for `-`."""
+        return await self.send(request(method, path, body, **headers))
+
+    def counted(self, name: str) -> float:
+        """The sum of a counter over its labels."""
+        values = self.worker.dump().values.items()
+        return sum(value for series, value in values if series.startswith(name + "{"))
+
+    def _tick(self) -> None:
+        self._timer = self.loop.call_later(TICK_SECONDS, self._tick)
+        self.worker.tick()
+
+
+def request(method: str = "GET", path: str = "/r/bid", body: bytes | None = None, **headers: str) -> bytes:
+    """One well-formed request; header names are written with `_` for `-`."""
+    lines = [f"{method} {path} HTTP/1.1", "Host: gateway.test"]
+    lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+    if body is not None:
+        lines.append(f"Content-Length: {len(body)}")
+    return "\r\n".join([*lines, "", ""]).encode("latin-1") + (body or b"")
+
+
+def shares(challenger_bp: int) -> tuple[Share, ...]:
+    """The challenger's share of the buckets, and the champion's."""
+    both = (
+        Share(arm_id=2, start_bp=0, end_bp=challenger_bp),
+        Share(arm_id=1, start_bp=challenger_bp, end_bp=TOTAL_BP),
+    )
+    return tuple(share for share in both if share.start_bp < share.end_bp)
+
+
+def claims_of(answer: Message) -> Claims:
+    """What the answer's decision token says."""
+    token = answer["kingmaker-decision"]
+    assert token is not None
+    return verify(token, {KEY.id: KEY})
+
+
+async def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+    """Waits for a condition, with a bound."""
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.005)

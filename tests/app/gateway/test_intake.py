@@ -1,0 +1,200 @@
+"""Claims about the gateway's own endpoints: decide, outcomes, health, metrics."""
+
+from __future__ import annotations
+
+import json
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+import pytest
+
+from app.gateway.outcomes import judge
+from routing.tokens import Claims, SigningKey, sign
+from routing.types import Reason, UnitKind, UnitSource
+from tests.app.gateway.stage import KEY, Stage, claims_of, request
+
+
+async def decision(stage: Stage) -> str:
+    """A token that the gateway has just signed."""
+    token = (await stage.ask())["kingmaker-decision"]
+    assert token is not None
+    return token
+
+
+async def report(stage: Stage, document: object, **headers: str) -> tuple[int, dict[str, Any]]:
+    """Posts outcomes; the status and the parsed answer."""
+    body = document if isinstance(document, bytes) else json.dumps(document).encode()
+    answer = await stage.ask("POST", "/v1/outcomes", body, **headers)
+    return answer.status, json.loads(answer.body)
+
+
+def token_of(**changes: Any) -> str:
+    """A token of ours with these claims."""
+    claims = {
+        "route_id": 1,
+        "arm_id": 1,
+        "unit_hash": 1,
+        "has_unit": False,
+        "reason": Reason.SPLIT,
+        "propensity_bp": 5_000,
+        "epoch": 1,
+        "snapshot": 1,
+        "at_ms": time.time_ns() // 1_000_000,
+        "nonce": 1,
+    }
+    return sign(Claims(**{**claims, **changes}), KEY)
+
+
+async def test_one_outcome_is_accepted_with_what_its_token_says(stage: Stage) -> None:
+    """It is written down with the decision's claims, the time given and its key."""
+    token = await decision(stage)
+    at = datetime.now(UTC).replace(microsecond=0)
+    status, answer = await report(
+        stage, {"decision": token, "metric": "conversion", "value": True, "at": at.isoformat(), "id": "k"}
+    )
+    (outcome,) = stage.spool.outcomes
+    assert (status, answer) == (202, {"accepted": 1, "rejected": []})
+    assert outcome.decision == stage.spool.events[0].decision
+    assert (outcome.metric, outcome.value, outcome.key) == ("conversion", 1.0, "k")
+    assert outcome.at_ms == round(at.timestamp() * 1000)
+
+
+async def test_many_outcomes_are_judged_one_by_one(stage: Stage) -> None:
+    """What is good is accepted; what is not is named by its index."""
+    token = await decision(stage)
+    good = {"decision": token, "metric": "profit", "value": -1.5}
+    status, answer = await report(stage, {"outcomes": [good, {**good, "metric": "unheard"}, good]})
+    assert (status, answer["accepted"]) == (202, 2)
+    assert [(entry["index"], entry["code"]) for entry in answer["rejected"]] == [(1, "unknown_metric")]
+    assert "unheard" in answer["rejected"][0]["message"]
+
+
+@pytest.mark.parametrize("content_type", ["application/x-ndjson", "text/plain"])
+async def test_outcomes_may_come_as_lines(stage: Stage, content_type: str) -> None:
+    """NDJSON is known by its type or by its several lines; a broken line is refused alone."""
+    line = json.dumps({"decision": await decision(stage), "metric": "profit", "value": 2})
+    status, answer = await report(stage, f"{line}\n{line}\nnot json\n".encode(), Content_Type=content_type)
+    assert (status, answer["accepted"]) == (202, 2)
+    assert [(entry["index"], entry["code"]) for entry in answer["rejected"]] == [(2, "bad_outcome")]
+
+
+HOUR = timedelta(hours=1)
+FORGED = sign(Claims(1, 1, 1, False, Reason.SPLIT, 1, 1, 1, 1, 1), SigningKey(id=KEY.id, secret=b"x" * 32))
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"decision": FORGED}, "bad_decision"),
+        ({"decision": "nonsense"}, "bad_decision"),
+        ({"decision": "ü€"}, "bad_decision"),
+        ({"decision": token_of(route_id=99)}, "unknown_route"),
+        ({"metric": "unheard"}, "unknown_metric"),
+        ({"metric": "error"}, "unknown_metric"),
+        ({"value": float("nan")}, "bad_value"),
+        ({"value": float("inf")}, "bad_value"),
+        ({"value": 1e16}, "bad_value"),
+        ({"value": "1"}, "bad_value"),
+        ({"value": None}, "bad_value"),
+        ({"metric": "conversion", "value": 2}, "bad_value"),
+        ({"metric": "conversion", "value": float("nan")}, "bad_value"),
+        ({"value": True}, "bad_value"),
+        ({"at": (datetime.now(UTC) + HOUR).isoformat()}, "from_future"),
+        ({"decision": token_of(at_ms=1), "at": None}, "too_late"),
+        ({"at": (datetime.now(UTC) - HOUR).isoformat()}, "bad_outcome"),
+        ({"at": "yesterday"}, "bad_outcome"),
+        ({"at": "2026-01-01T00:00:00"}, "bad_outcome"),
+        ({"id": 5}, "bad_outcome"),
+        ({"id": "x" * 257}, "bad_outcome"),
+        ({"surplus": 1}, "bad_outcome"),
+    ],
+)
+async def test_each_fault_of_an_outcome_has_its_code(
+    stage: Stage, changes: dict[str, Any], code: str
+) -> None:
+    """When none can be accepted the answer is 422, and nothing is written."""
+    entry = {"decision": await decision(stage), "metric": "profit", "value": 1.0, **changes}
+    status, answer = await report(stage, {"outcomes": [entry]})
+    assert status == 422
+    assert [rejected["code"] for rejected in answer["rejected"]] == [code]
+    assert stage.spool.outcomes == []
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"nonsense", b'{"outcomes": 1}', b'{"outcomes": [], "x": 1}', b"[" * 200_000]
+)
+async def test_a_body_without_outcomes_is_a_problem(stage: Stage, body: bytes) -> None:
+    """Its shape is refused as a whole."""
+    status, answer = await report(stage, body)
+    assert (status, answer["title"]) == (422, "Unprocessable Entity")
+
+
+async def test_outcomes_that_cannot_be_made_durable_are_not_accepted(stage: Stage) -> None:
+    """When the disk refuses, the caller is told to come back."""
+    token = await decision(stage)
+    stage.spool.refuses = True
+    status, answer = await report(stage, {"decision": token, "metric": "profit", "value": 1})
+    assert (status, answer["title"]) == (503, "Service Unavailable")
+
+
+async def test_too_large_a_body_is_refused_before_it_is_read(stage: Stage) -> None:
+    """The declared length is enough."""
+    raw = b"POST /v1/outcomes HTTP/1.1\r\nHost: a\r\nContent-Length: 999999999\r\n\r\n"
+    assert (await stage.send(raw)).status == 413
+
+
+async def test_decide_answers_with_the_assignment_alone(stage: Stage) -> None:
+    """The same unit gets the same arm as through the proxy; no arm is called; the decision is recorded."""
+    stage.route(unit=UnitSource(kind=UnitKind.HEADER, name="X-User-Id"))
+    proxied = claims_of(await stage.ask(X_User_Id="u1"))
+    called = len(stage.champion.seen) + len(stage.challenger.seen)
+    answer = await stage.ask("POST", "/v1/decide/bid", b'{"unit": "u1"}')
+    document = json.loads(answer.body)
+    assert answer.status == 200
+    assert document["arm"] == {1: "old", 2: "new"}[proxied.arm_id]
+    assert document["propensity"] == 0.5
+    assert document["probabilities"] == {"old": 0.5, "new": 0.5}
+    assert (document["route"], document["reason"], document["snapshot"]) == ("bid", "SPLIT", stage.version)
+    assert document["url"].startswith("http://127.0.0.1:")
+    assert len(stage.champion.seen) + len(stage.challenger.seen) == called
+    event = stage.spool.events[-1]
+    assert (event.served_arm_id, event.status, event.error, event.latency_ms) == (None, None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status"),
+    [("/v1/decide/unheard", b"{}", 404), ("/v1/decide/bid", b'{"x": 1}', 422), ("/v1/decide/bid", b"", 200)],
+)
+async def test_decide_refuses_what_it_does_not_know(
+    stage: Stage, path: str, body: bytes, status: int
+) -> None:
+    """Unknown routes and unknown fields are refused; a body may be left out."""
+    assert (await stage.ask("POST", path, body)).status == status
+
+
+async def test_metrics_count_what_happened(stage: Stage) -> None:
+    """Requests by route, arm, reason and class; latency; connections; spool."""
+    stage.route(0)
+    await stage.ask()
+    await stage.ask()
+    text = (await stage.ask(path="/metrics")).body.decode()
+    series = 'kingmaker_requests_total{route="bid",arm="old",reason="STATIC",code="2xx",worker="w0"} 2'
+    assert series in text.splitlines()
+    assert 'kingmaker_request_seconds_count{route="bid",arm="old",worker="w0"} 2' in text.splitlines()
+    assert f'kingmaker_snapshot_version{{worker="w0"}} {stage.version}' in text.splitlines()
+
+
+async def test_a_head_of_health_has_no_body(stage: Stage) -> None:
+    """HEAD is answered like GET, without the body."""
+    answer = await stage.send(request("HEAD", "/healthz"))
+    assert (answer.status, answer["content-length"]) == (200, "15")
+
+
+async def test_judging_never_raises(stage: Stage) -> None:
+    """Entries of any JSON type are refused, one by one."""
+    routing = stage.worker.routing
+    assert routing is not None
+    entries = [None, 1, "x", [], {}, {"value": []}, msgspec.json.decode(b'{"decision": 1}')]
+    assert len(judge(entries, routing.table, 0).rejected) == len(entries)

@@ -1,0 +1,222 @@
+"""Claims about a worker process: its start, its end, and what is on disk afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from app.events.spool_reader import SpoolReader
+from routing.snapshot import Snapshot
+from routing.types import Arm, Match, MetricRule, Role, Route
+from tests.app.gateway.stage import KEY, OK, ArmServer, Message, read_message, request, shares, until
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture
+async def arm() -> AsyncIterator[ArmServer]:
+    """A model endpoint."""
+    server = ArmServer()
+    await server.start()
+    yield server
+    await server.stop()
+    await asyncio.sleep(0.001)
+
+
+@pytest.fixture
+def listener() -> Iterator[socket.socket]:
+    """A listening socket that workers inherit."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield listener
+
+
+def publish(data_dir: Path, arm: ArmServer) -> None:
+    """Writes a snapshot as the control plane does."""
+    route = Route(
+        id=1,
+        name="bid",
+        match=Match(path_prefix="/r/bid"),
+        arms=(Arm(id=1, name="old", url=f"http://127.0.0.1:{arm.port}", role=Role.CHAMPION),),
+        shares=shares(0),
+        salt="s",
+        epoch=1,
+        metrics=(MetricRule(name="profit", kind="continuous", window_ms=60_000),),
+    )
+    snapshot = Snapshot(version=5, created_at_ms=0, routes=(route,), keys=(KEY,))
+    draft = data_dir / "draft"
+    draft.write_bytes(msgspec.json.encode(snapshot))
+    draft.replace(data_dir / "snapshot.json")
+
+
+@contextmanager
+def worker(data_dir: Path, listener: socket.socket, name: str = "w0") -> Iterator[subprocess.Popen[str]]:
+    """A worker that has said it is ready."""
+    fd = listener.fileno()
+    command = [
+        sys.executable,
+        "-m",
+        "app.gateway",
+        "--data-dir",
+        str(data_dir),
+        "--worker",
+        name,
+        "--fd",
+        str(fd),
+    ]
+    process = subprocess.Popen(
+        [*command, "--drain-seconds", "5"],
+        cwd=ROOT,
+        pass_fds=[fd],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+async def ask(listener: socket.socket, raw: bytes) -> Message:
+    """One request on a connection of its own."""
+    reader, writer = await asyncio.open_connection(*listener.getsockname())
+    writer.write(raw)
+    answer = await asyncio.wait_for(read_message(reader), 10)
+    writer.close()
+    return answer
+
+
+async def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
+    """The exit status, and what was logged."""
+    assert process.stdin is not None
+    _, logged = await asyncio.to_thread(process.communicate, None, 10)
+    return process.returncode, logged
+
+
+async def test_a_worker_serves_and_leaves_everything_on_disk(
+    tmp_path: Path, listener: socket.socket, arm: ArmServer
+) -> None:
+    """It is ready without a snapshot, takes one when it comes, drains on SIGTERM, and its spool is complete."""
+    with worker(tmp_path, listener) as process:
+        assert (await ask(listener, request(path="/readyz"))).status == 503
+        publish(tmp_path, arm)
+        while (await ask(listener, request(path="/readyz"))).status != 200:
+            await asyncio.sleep(0.02)
+        answer = await ask(listener, request())
+        token = answer["kingmaker-decision"]
+        outcome = json.dumps({"decision": token, "metric": "profit", "value": 2}).encode()
+        reported = await ask(listener, request("POST", "/v1/outcomes", outcome))
+        process.send_signal(signal.SIGTERM)
+        status, logged = await ended(process)
+    assert (answer.status, reported.status, status) == (200, 202, 0)
+    assert all(json.loads(line)["event"] for line in logged.splitlines())
+    assert token is not None
+    assert token not in logged
+    kinds = [event.__class__.__name__ for _, event in SpoolReader(tmp_path / "spools" / "w0.db").read(10)]
+    assert sorted(kinds) == ["DecisionEvent", "OutcomeEvent"]
+
+
+async def test_an_exchange_under_way_is_finished_on_sigterm(
+    tmp_path: Path, listener: socket.socket, arm: ArmServer
+) -> None:
+    """Its answer says that the connection ends; idle connections are closed at once."""
+    go = asyncio.Event()
+
+    async def slow(_: Message, writer: asyncio.StreamWriter) -> None:
+        await go.wait()
+        writer.write(OK)
+
+    arm.script = slow
+    publish(tmp_path, arm)
+    with worker(tmp_path, listener) as process:
+        idle, idle_writer = await asyncio.open_connection(*listener.getsockname())
+        idle_writer.write(request(path="/healthz"))
+        await read_message(idle)
+        asking = asyncio.create_task(ask(listener, request()))
+        await until(lambda: len(arm.seen) == 1)
+        process.send_signal(signal.SIGTERM)
+        assert await asyncio.wait_for(idle.read(), 5) == b""
+        go.set()
+        answer = await asking
+        status, _ = await ended(process)
+        idle_writer.close()
+    assert (answer.status, answer["connection"], status) == (200, "close", 0)
+
+
+async def test_a_worker_ends_with_its_parent(tmp_path: Path, listener: socket.socket) -> None:
+    """When its standard input ends, it drains and exits."""
+    with worker(tmp_path, listener) as process:
+        status, _ = await ended(process)
+    assert status == 0
+
+
+async def test_a_second_signal_ends_at_once(tmp_path: Path, listener: socket.socket, arm: ArmServer) -> None:
+    """Draining can be cut short."""
+
+    async def hang(_: Message, __: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(1)
+
+    arm.script = hang
+    publish(tmp_path, arm)
+    with worker(tmp_path, listener) as process:
+        _, writer = await asyncio.open_connection(*listener.getsockname())
+        writer.write(request())
+        await until(lambda: len(arm.seen) == 1)
+        process.send_signal(signal.SIGTERM)
+        while not await refused(listener, process):
+            await asyncio.sleep(0.02)
+        process.send_signal(signal.SIGTERM)
+        status, _ = await ended(process)
+        writer.close()
+    assert status == 1
+
+
+async def refused(_: socket.socket, process: subprocess.Popen[str]) -> bool:
+    """Whether the worker has had the time to take the first signal."""
+    await asyncio.sleep(0.1)
+    return process.poll() is None
+
+
+async def test_any_worker_answers_for_all(tmp_path: Path, listener: socket.socket, arm: ArmServer) -> None:
+    """The metrics of one worker include those of the other."""
+    publish(tmp_path, arm)
+    with worker(tmp_path, listener, "w0"), worker(tmp_path, listener, "w1"):
+        async with asyncio.timeout(20):
+            text = ""
+            while not ('worker="w0"' in text and 'worker="w1"' in text):
+                text = (await ask(listener, request(path="/metrics"))).body.decode()
+                await asyncio.sleep(0.05)
+    assert text.count("# TYPE kingmaker_snapshot_version gauge") == 1
+
+
+async def test_a_spool_that_cannot_be_opened_is_said(tmp_path: Path, listener: socket.socket) -> None:
+    """The worker exits with 1 and names the reason."""
+    (tmp_path / "spools" / "w0.db").mkdir(parents=True)
+    command = [sys.executable, "-m", "app.gateway", "--data-dir", str(tmp_path), "--worker", "w0"]
+    done = await asyncio.to_thread(
+        subprocess.run,
+        [*command, "--fd", str(listener.fileno())],
+        cwd=ROOT,
+        pass_fds=[listener.fileno()],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "worker cannot run" in done.stderr
