@@ -13,20 +13,24 @@ from rich.console import Console
 
 from app.clock import now_ms
 from app.config import ConfigError, load_documents
-from app.control.declare import BadDeclaration, apply_document
-from app.control.main import Context, create_app, listener_problem
-from app.db import keys, signing, snapshots
+from app.control.context import Context
+from app.control.declare import Author, Declared, Difference, declare
+from app.control.documents import BadDeclaration, parse_route
+from app.control.main import create_app, listener_problem
+from app.db import keys, signing
 from app.db.errors import DatabaseError
 from app.db.migrate import migrate_database
 from app.db.session import Database
 from app.jobs.schedule import Jobs
 from app.listeners import is_loopback, listen, url_of
 from app.locks import only_one
+from app.publisher import Publisher
 from app.settings import BadSettings, Settings, prepare_data_dir
 from app.supervisor import Supervisor, WorkersNotReady
 from app.telemetry import configure
+from policies.errors import IllegalTransition
 
-_REFUSALS = (BadSettings, BadDeclaration, ConfigError, DatabaseError, WorkersNotReady)
+_REFUSALS = (BadSettings, BadDeclaration, ConfigError, DatabaseError, IllegalTransition, WorkersNotReady)
 _FILE = "file"
 _log = logging.getLogger(__name__)
 
@@ -137,23 +141,16 @@ async def _start_control(settings: Settings, database: Database, stop: _Stop, st
     if problem := listener_problem(settings.host, has_keys):
         raise BadSettings(problem)
     await _apply_config(settings, database)
-    await snapshots.publish(database, settings.data_dir, now_ms())
+    context = Context(database, Publisher(database, settings.data_dir), keyless=is_loopback(settings.host))
+    await context.publisher.publish()
     listener = await listen(settings.host, settings.control_port)
     if not has_keys:
         _say("no API key is configured: everybody on this machine may change routes (kingmaker keys create)")
-    server = _ControlServer(uvicorn.Config(create_app(_context(settings, database)), log_config=None))
+    server = _ControlServer(uvicorn.Config(create_app(context), log_config=None, server_header=False))
     task = asyncio.create_task(server.serve([listener]), name="control")
     stop.watch(task)
     stack.push_async_callback(_stop_control, server, task)
     return url_of(listener)
-
-
-def _context(settings: Settings, database: Database) -> Context:
-    return Context(
-        database=database,
-        data_dir=settings.data_dir,
-        keyless=is_loopback(settings.host),
-    )
 
 
 async def _stop_control(server: uvicorn.Server, task: asyncio.Task[None]) -> None:
@@ -162,10 +159,7 @@ async def _stop_control(server: uvicorn.Server, task: asyncio.Task[None]) -> Non
 
 
 async def _start_jobs(settings: Settings, database: Database, stop: _Stop, stack: AsyncExitStack) -> None:
-    async def publish() -> int:
-        return await snapshots.publish(database, settings.data_dir, now_ms())
-
-    jobs = Jobs(database, settings.data_dir, publish)
+    jobs = Jobs(database, settings.data_dir, Publisher(database, settings.data_dir).publish)
     ended = asyncio.Event()
     task = asyncio.create_task(jobs.run(ended), name="jobs")
     stop.watch(task)
@@ -194,10 +188,17 @@ async def _apply_config(settings: Settings, database: Database) -> None:
         text = await asyncio.to_thread(settings.config.read_text, "utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise BadSettings(f"config {settings.config} cannot be read: {error}") from error
-    for document in load_documents(text, str(settings.config)):
-        declared = await apply_document(database, document, _FILE, now_ms())
-        for kept in declared.kept:
-            _say(f"{declared.route.name}: kept {kept.field} = {kept.current} (the file says {kept.declared})")
+    specs = [parse_route(document) for document in load_documents(text, str(settings.config))]
+    author = Author(_FILE, now_ms(), f"declared in {settings.config.name}")
+    async with database.transaction() as connection:
+        declared = [await declare(connection, spec, author, retire_missing=False) for spec in specs]
+    for one in declared:
+        _say(*(_kept(one, field) for field in one.kept))
+
+
+def _kept(declared: Declared, field: Difference) -> str:
+    here = f"{declared.route.name}: {field.field}"
+    return f"{here} stays {field.before} (the file says {field.after}; kingmaker apply --take-over moves it)"
 
 
 class _ControlServer(uvicorn.Server):

@@ -23,6 +23,9 @@ MINIMUM_DAYS = 3
 MINIMUM_BUCKETS = 10
 """Fewer hash buckets with units say nothing about how units differ."""
 
+_ROUNDING = 1e-9
+"""A standard error below this part of the means is what rounding leaves of values that are all equal."""
+
 
 @dataclass(frozen=True, slots=True)
 class ArmSums:
@@ -92,7 +95,8 @@ def effect(strata: Sequence[Stratum], sticky: bool) -> Effect:
     if sticky and buckets < MINIMUM_BUCKETS:
         raise CannotJudge("few_units", f"{MINIMUM_BUCKETS} hash buckets with units are needed, got {buckets}")
     found = estimate(panel)
-    if not found.standard_error > 0:
+    size = np.maximum(np.abs(found.champion_mean), np.abs(found.challenger_mean))
+    if found.standard_error <= _ROUNDING * size:
         raise CannotJudge("no_spread", "values that are all equal show no spread to judge by")
     return found
 

@@ -15,6 +15,7 @@ from policies.ramps import all_to, next_share, with_share, without
 from policies.spec import Advance, Approval, Policy
 from policies.types import Action, Phase, Verdict
 from routing.types import TOTAL_BP
+from routing.weights import check_weights
 
 ACTIVE = (Phase.TRIAL, Phase.RAMPING, Phase.AWAITING_APPROVAL)
 _NOT_HEALTHY = (Verdict.LOSE, Verdict.UNHEALTHY, Verdict.ERROR, Verdict.INSUFFICIENT_DATA)
@@ -95,7 +96,11 @@ class Judged:
 
 
 def begin(champion: str, weights: Mapping[str, int], now_ms: int) -> Rollout:
-    """The rollout of a new route; challengers that hold a share are on trial from the start."""
+    """The rollout of a new route; challengers that hold a share are on trial from the start.
+
+    Raises:
+        BadWeights: the weights do not sum to 10,000, or one is out of bounds.
+    """
     blank = Rollout(champion=champion, weights=all_to(champion, list(weights)), epoch=0, changed_at_ms=now_ms)
     return _redistribute(blank, weights, now_ms)
 
@@ -106,12 +111,20 @@ def set_split(
     """A person divides the traffic anew (and may name another champion).
 
     In the middle of a trial this suspends automatic steps; without one it starts trials for who has a share.
+    Against another champion every trial starts anew: what it won, it won against the last one.
+
+    Raises:
+        IllegalTransition: the champion is unknown.
+        BadWeights: an unknown arm, a share out of bounds, or a sum other than 10,000.
     """
+    running = rollout.active_trials
     if champion is not None and champion != rollout.champion:
-        rollout = replace(rollout, champion=champion, previous_champion=rollout.champion)
-        rollout = replace(rollout, trials=tuple(trial for trial in rollout.trials if trial.arm != champion))
+        if champion not in rollout.weights:
+            raise IllegalTransition(f"champion must be one of {sorted(rollout.weights)}, got {champion!r}")
+        ended = tuple(trial for trial in rollout.trials if not trial.active and trial.arm != champion)
+        rollout = replace(rollout, champion=champion, previous_champion=rollout.champion, trials=ended)
     changed = _redistribute(rollout, weights, now_ms)
-    return replace(changed, suspended=bool(rollout.active_trials and changed.active_trials))
+    return replace(changed, suspended=bool(running and changed.active_trials))
 
 
 def start(rollout: Rollout, arm: str, share_bp: int, now_ms: int) -> Rollout:
@@ -242,7 +255,7 @@ def with_arms(rollout: Rollout, arms: tuple[str, ...]) -> Rollout:
 def after_verdict(rollout: Rollout, policy: Policy, judged: Judged, now_ms: int) -> tuple[Rollout, Action]:
     """What one judged day does: the streak is kept, and a step, end or rollback follows where it was earned.
 
-    While steps are suspended only the streak moves.
+    While steps are suspended, or the kill switch is on, only the streak moves.
 
     Raises:
         IllegalTransition: the arm is not on trial.
@@ -252,7 +265,7 @@ def after_verdict(rollout: Rollout, policy: Policy, judged: Judged, now_ms: int)
         raise IllegalTransition(f"challenger {judged.arm!r} is not on trial")
     trial = replace(trial, streak=judged.streak, judged_days=judged.days, judged_through_ms=judged.day_end_ms)
     noted = _replace_trial(rollout, trial)
-    if rollout.suspended:
+    if rollout.suspended or rollout.kill_switch:
         return noted, Action.HOLD
     match judged.action:
         case Action.ROLLBACK:
@@ -326,6 +339,7 @@ def _restore(rollout: Rollout, now_ms: int) -> Rollout:
 
 def _redistribute(rollout: Rollout, weights: Mapping[str, int], now_ms: int) -> Rollout:
     """The weights, with a fresh trial for each challenger that had no share, and none for those without."""
+    check_weights(weights, rollout.weights)
     held_before = any(rollout.share(arm) for arm in rollout.weights if arm != rollout.champion)
     held_after = any(share for arm, share in weights.items() if arm != rollout.champion)
     fresh_units = rollout.epoch > 0 and held_after and not held_before

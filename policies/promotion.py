@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from policies.comparison import LEVEL, Interval
+from policies.days import Day
 from policies.errors import CannotJudge
 from policies.estimates import Effect, effect
 from policies.health import health_problem
@@ -36,6 +37,8 @@ class Evidence:
     """What a judgement rests on: strata of closed, mature days, and counts of decisions over the same strata.
 
     `challengers`: how many are judged against this champion at once; the threshold is corrected for them.
+    `day`: the day that is judged. Without values of both arms on it there is no verdict, however strong the
+    evidence of earlier days: a streak is not made of silence. None: the newest day of the strata.
     """
 
     strata: tuple[Stratum, ...]
@@ -44,6 +47,7 @@ class Evidence:
     metric: Metric
     sticky: bool
     challengers: int = 1
+    day: Day | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +159,7 @@ def judge(evidence: Evidence, policy: Policy) -> Judgement:
 
 
 def _judged(evidence: Evidence, policy: Policy, blank: Judgement) -> Judgement:
+    _require_that_day(evidence)
     champion = _total(evidence, lambda stratum: pooled(stratum.champion))
     challenger = _total(evidence, lambda stratum: pooled(stratum.challenger))
     _require_samples(evidence.metric, policy, champion, challenger)
@@ -177,6 +182,12 @@ def _judged(evidence: Evidence, policy: Policy, blank: Judgement) -> Judgement:
 
 def _total(evidence: Evidence, side: Callable[[Stratum], Sums]) -> Sums:
     return sum((side(stratum) for stratum in evidence.strata), Sums())
+
+
+def _require_that_day(evidence: Evidence) -> None:
+    day = evidence.day
+    if day is not None and all(stratum.day != day for stratum in evidence.strata):
+        raise CannotJudge("no_data", f"both arms need values on day {day.label}, at least one has none")
 
 
 def _require_samples(metric: Metric, policy: Policy, champion: Sums, challenger: Sums) -> None:

@@ -19,7 +19,7 @@ from policies.errors import BadSpec
 from policies.metrics import ERROR, GATEWAY_METRICS, Metric
 from policies.types import Kind
 from routing.errors import BadWeights
-from routing.types import TOTAL_BP, ArmHeader, Match, Role, UnitSource, Upstream
+from routing.types import TOTAL_BP, ArmHeader, Match, Role, UnitKind, UnitSource, Upstream
 from routing.weights import check_weights
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
@@ -28,6 +28,24 @@ _METADATA_HOSTS = {"metadata", "metadata.google.internal", "instance-data"}
 _METADATA_ADDRESSES = {"100.100.100.200", "fd00:ec2::254"}
 _NUMERIC_HOST = re.compile(r"(0x[0-9a-f]*|[0-9]+)(\.(0x[0-9a-f]*|[0-9]+)){0,3}", re.IGNORECASE)
 _DOTTED_QUAD = re.compile(r"((25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])(\.(?!$)|$)){4}")
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}")
+_FIELD_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_POINTER = re.compile(r"(/([^~/]|~[01])*)+")
+_HOST = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?|\[[0-9a-f:.]+\]", re.IGNORECASE)
+_PATH = re.compile(r"/[A-Za-z0-9._~!$&'()*+,;=:@%/-]*")
+_DOT_SEGMENT = re.compile(r"/(\.|%2e){1,2}(/|$)", re.IGNORECASE)
+_OWN_HEADERS = {
+    "connection",
+    "content-length",
+    "expect",
+    "host",
+    "keep-alive",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+}
 _RESERVED_PREFIXES = (
     "/v1/decide",
     "/v1/outcomes",
@@ -134,6 +152,7 @@ def problems(spec: RouteSpec) -> list[BadSpec]:
     return [
         *_name_problems("route", spec.name),
         *_match_problems(spec.match),
+        *_unit_problems(spec.unit),
         *_arms_problems(spec.arms),
         *_split_problems(spec),
         *_metrics_problems(spec.metrics),
@@ -144,7 +163,11 @@ def problems(spec: RouteSpec) -> list[BadSpec]:
 
 def arm_problems(arm: ArmSpec, where: str) -> list[BadSpec]:
     """Everything in one arm that cannot be; `where` is its field on the wire."""
-    return [*_name_problems(f"{where}.name", arm.name), *_url_problems(f"{where}.url", arm.url)]
+    return [
+        *_name_problems(f"{where}.name", arm.name),
+        *_url_problems(f"{where}.url", arm.url),
+        *_headers_problems(f"{where}.headers", arm.headers),
+    ]
 
 
 def _name_problems(where: str, name: str) -> Iterator[BadSpec]:
@@ -155,15 +178,28 @@ def _name_problems(where: str, name: str) -> Iterator[BadSpec]:
 def _match_problems(match: Match) -> Iterator[BadSpec]:
     if match.path_prefix is None and match.host is None:
         yield BadSpec("match", "must name path_prefix, host or both, got neither")
+    if match.host is not None and not _HOST.fullmatch(match.host):
+        yield BadSpec("match.host", f"must be a host name or address without a port, got {match.host!r}")
     prefix = match.path_prefix
     if prefix is None:
         return
-    if not prefix.startswith("/") or set(prefix) & set("?# ") or "//" in prefix:
-        yield BadSpec("match.path_prefix", f"must be a path that starts with /, got {prefix!r}")
+    if not _PATH.fullmatch(prefix) or "//" in prefix or _DOT_SEGMENT.search(prefix):
+        bound = "must be a path that starts with /, in ASCII, without empty or dot segments"
+        yield BadSpec("match.path_prefix", f"{bound}, got {prefix!r}")
     bare = prefix.rstrip("/")
     if any(bare == reserved or bare.startswith(reserved + "/") for reserved in _RESERVED_PREFIXES):
         reserved = ", ".join(_RESERVED_PREFIXES)
         yield BadSpec("match.path_prefix", f"must not be reserved ({reserved}), got {prefix!r}")
+
+
+def _unit_problems(unit: UnitSource | None) -> Iterator[BadSpec]:
+    if unit is None:
+        return
+    where = f"unit.{unit.kind.value}"
+    if unit.kind is UnitKind.JSON and not _POINTER.fullmatch(unit.name):
+        yield BadSpec(where, f"must be a JSON pointer such as /user/id, got {unit.name!r}")
+    if unit.kind in (UnitKind.HEADER, UnitKind.COOKIE) and not _TOKEN.fullmatch(unit.name):
+        yield BadSpec(where, f"must be the name of a {unit.kind.value}, got {unit.name!r}")
 
 
 def _arms_problems(arms: Sequence[ArmSpec]) -> Iterator[BadSpec]:
@@ -187,16 +223,31 @@ def _url_problems(where: str, url: str) -> Iterator[BadSpec]:
         yield BadSpec(where, f"must have scheme {' or '.join(SCHEMES)}, got {scheme!r} in {url!r}")
     if not parts.hostname or port == 0:
         yield BadSpec(where, f"must name a host and a port above 0, got {url!r}")
-    if parts.username or parts.password or parts.fragment or _has_space(url):
-        yield BadSpec(where, f"must not hold credentials, a fragment or spaces, got host {parts.hostname!r}")
+    if parts.username or parts.password or parts.fragment or not _is_plain(url):
+        bound = "must be in ASCII, without credentials, a fragment or spaces"
+        yield BadSpec(where, f"{bound}, got host {parts.hostname!r}")
     if _is_disguised(parts):
         yield BadSpec(where, f"must write an IPv4 address as four decimal numbers, got {parts.hostname!r}")
     if _is_metadata(parts):
         yield BadSpec(where, f"must not be a link-local or metadata address, got {url!r}")
 
 
-def _has_space(url: str) -> bool:
-    return any(character <= " " or character == "\x7f" for character in url)
+def _headers_problems(where: str, headers: Sequence[ArmHeader]) -> Iterator[BadSpec]:
+    """A literal value may be a secret all the same, so none is repeated."""
+    for header in headers:
+        name = header.name
+        if not _TOKEN.fullmatch(name):
+            yield BadSpec(where, f"must be named by field names, got {name!r}")
+        if name.lower() in _OWN_HEADERS or name.lower().startswith("kingmaker-"):
+            yield BadSpec(f"{where}.{name}", "must not be a header that the gateway sets itself")
+        if header.env is not None and not _VARIABLE.fullmatch(header.env):
+            yield BadSpec(f"{where}.{name}.env", f"must be the name of a variable, got {header.env!r}")
+        if header.value is not None and not _FIELD_VALUE.fullmatch(header.value):
+            yield BadSpec(f"{where}.{name}", "must be printable characters on one line")
+
+
+def _is_plain(url: str) -> bool:
+    return all("!" <= character <= "~" for character in url)
 
 
 def _is_metadata(parts: SplitResult) -> bool:

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import bindparam, insert, select, update
+from sqlalchemy import bindparam, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.session import upsert
@@ -70,8 +70,8 @@ async def known_outcomes(
     return known
 
 
-async def insert_outcomes(connection: AsyncConnection, events: Sequence[tuple[OutcomeEvent, str]]) -> None:
-    """Write new outcomes, each with its event's place in the log."""
+async def write_outcomes(connection: AsyncConnection, events: Sequence[tuple[OutcomeEvent, str]]) -> None:
+    """Write the outcomes that stand from now on, each with its event's place in the log."""
     rows = [
         {
             "decision_id": decision_id(event.decision),
@@ -84,8 +84,12 @@ async def insert_outcomes(connection: AsyncConnection, events: Sequence[tuple[Ou
         }
         for event, place in events
     ]
-    if rows:
-        await connection.execute(insert(outcomes), rows)
+    if not rows:
+        return
+    statement = upsert(connection, outcomes)
+    newer = {name: statement.excluded[name] for name in ("value", "at_ms", "received_at_ms", "event")}
+    identity = ["decision_id", "metric", "key"]
+    await connection.execute(statement.on_conflict_do_update(index_elements=identity, set_=newer), rows)
 
 
 async def spool_mark(connection: AsyncConnection, spool_id: str) -> SpoolMark:
@@ -93,6 +97,13 @@ async def spool_mark(connection: AsyncConnection, spool_id: str) -> SpoolMark:
     query = select(spool_marks).where(spool_marks.c.spool_id == spool_id).with_for_update()
     row = (await connection.execute(query)).first()
     return SpoolMark(row.seq, row.conflicts, row.unreadable) if row else SpoolMark()
+
+
+async def total_mark(connection: AsyncConnection) -> SpoolMark:
+    """How much of all spools has been read, and how much of it could not be used."""
+    totals = [func.coalesce(func.sum(spool_marks.c[name]), 0) for name in ("seq", "conflicts", "unreadable")]
+    row = (await connection.execute(select(*totals))).one()
+    return SpoolMark(*(int(total) for total in row))
 
 
 async def set_spool_mark(connection: AsyncConnection, spool_id: str, mark: SpoolMark) -> None:

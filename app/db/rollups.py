@@ -16,6 +16,9 @@ from policies.rollups import ArmCounts, Cell, Sums
 _KEY = ("route_id", "day_start_ms", "epoch", "arm_id", "metric", "bucket", "deciding", "late")
 _SUMS = ("n", "sum", "sum_squares")
 
+MOST_DAYS = 1_000
+"""How many days are given at once."""
+
 
 class RollupKey(NamedTuple):
     """Which sums. `deciding`: assigned by the split; `late`: came after its day was judged."""
@@ -28,6 +31,18 @@ class RollupKey(NamedTuple):
     bucket: int
     deciding: bool
     late: bool
+
+
+class DailySums(NamedTuple):
+    """One day's sums of one arm and metric, over epochs and buckets."""
+
+    day_start_ms: int
+    day: str
+    arm_id: int
+    metric: str
+    deciding: bool
+    late: bool
+    sums: Sums
 
 
 async def add(connection: AsyncConnection, deltas: Mapping[RollupKey, Sums]) -> None:
@@ -92,6 +107,26 @@ async def epoch_sums(
     rows = (await connection.execute(query.group_by(rollups.c.arm_id))).all()
     found = {arms[row[0]]: Sums(int(row[1]), float(row[2]), float(row[3])) for row in rows}
     return {arm: found.get(arm, Sums()) for arm in arms.values()}
+
+
+async def daily_sums(
+    connection: AsyncConnection, route_id: int, from_ms: int, to_ms: int, limit: int = MOST_DAYS
+) -> list[DailySums]:
+    """Everything that was measured on the newest `limit` days that begin in [from_ms, to_ms]."""
+    key = [rollups.c[name] for name in ("day_start_ms", "day", "arm_id", "metric", "deciding", "late")]
+    sums = [func.sum(rollups.c[name]) for name in _SUMS]
+    asked = (
+        rollups.c.route_id == route_id,
+        rollups.c.day_start_ms >= from_ms,
+        rollups.c.day_start_ms <= to_ms,
+    )
+    starts = select(rollups.c.day_start_ms).where(*asked).distinct().order_by(rollups.c.day_start_ms.desc())
+    days = list((await connection.scalars(starts.limit(limit))).all())
+    if not days:
+        return []
+    query = select(*key, *sums).where(*asked, rollups.c.day_start_ms >= days[-1]).group_by(*key)
+    rows = (await connection.execute(query)).all()
+    return [DailySums._make((*row[:6], Sums(int(row[6]), float(row[7]), float(row[8])))) for row in rows]
 
 
 def _evidence(route_id: int, metric: str, arms: Mapping[int, str]) -> Sequence[ColumnElement[bool]]:

@@ -17,15 +17,36 @@ from policies.spec import ArmSpec, RouteSpec
 from routing.types import Role, Share
 
 
+class Placement(msgspec.Struct, frozen=True):
+    """Which arm is champion, and who gets which share (arm name → basis points)."""
+
+    champion: str
+    weights: dict[str, int]
+
+    @classmethod
+    def of(cls, spec: RouteSpec) -> Placement:
+        """That of a declaration; arms that hold nothing are left out."""
+        return cls(spec.champion.name, {arm: share for arm, share in spec.weights.items() if share})
+
+
+class _Declaration(msgspec.Struct, frozen=True):
+    """What is stored of a route: its declaration without arms and split, and those as a placement."""
+
+    spec: RouteSpec
+    placement: Placement
+
+
 @dataclass(frozen=True, slots=True)
 class StoredRoute:
     """One route. `spec` has the live arms with their present roles, and the present weights.
 
+    `declared` has roles and weights as they were last declared: where a rollout has moved them, it differs.
     `version` rises with every change of the route and is what a writer must have seen (compare-and-set).
     """
 
     id: int
     spec: RouteSpec
+    declared: Placement
     arm_ids: dict[str, int]
     rollout: Rollout
     shares: tuple[Share, ...]
@@ -81,16 +102,21 @@ async def insert_route(connection: AsyncConnection, spec: RouteSpec, now_ms: int
     Raises:
         Conflict: the name is taken.
     """
-    row = insert(routes).values(name=spec.name, spec=_declared(spec), created_at_ms=now_ms)
+    row = insert(routes).values(
+        name=spec.name, spec=_declared(spec, Placement.of(spec)), created_at_ms=now_ms
+    )
     route_id = int((await connection.execute(row.returning(routes.c.id))).scalar_one())
     for arm in spec.arms:
         await insert_arm(connection, route_id, arm, now_ms)
     return route_id
 
 
-async def update_spec(connection: AsyncConnection, route_id: int, spec: RouteSpec) -> None:
+async def update_spec(
+    connection: AsyncConnection, route_id: int, spec: RouteSpec, placement: Placement
+) -> None:
     """Write what was declared of a route; its arms are rows of their own."""
-    await connection.execute(update(routes).where(routes.c.id == route_id).values(spec=_declared(spec)))
+    change = update(routes).where(routes.c.id == route_id).values(spec=_declared(spec, placement))
+    await connection.execute(change)
 
 
 async def delete_route(connection: AsyncConnection, route_id: int, now_ms: int) -> None:
@@ -108,6 +134,18 @@ async def insert_arm(connection: AsyncConnection, route_id: int, arm: ArmSpec, n
         route_id=route_id, name=arm.name, spec=_text(_unplaced(arm)), created_at_ms=now_ms
     )
     return int((await connection.execute(row.returning(arms.c.id))).scalar_one())
+
+
+async def arm_ids(connection: AsyncConnection, route_id: int) -> dict[str, int]:
+    """The ids of a route's live arms, by name."""
+    query = select(arms.c.name, arms.c.id).where(arms.c.route_id == route_id, arms.c.retired_at_ms.is_(None))
+    return {row[0]: row[1] for row in (await connection.execute(query.order_by(arms.c.id))).all()}
+
+
+async def arm_names(connection: AsyncConnection, route_id: int) -> dict[int, str]:
+    """The names of all arms that a route has, or has had, by id."""
+    query = select(arms.c.id, arms.c.name).where(arms.c.route_id == route_id)
+    return {row[0]: row[1] for row in (await connection.execute(query)).all()}
 
 
 async def update_arm(connection: AsyncConnection, arm_id: int, arm: ArmSpec) -> None:
@@ -146,11 +184,12 @@ async def _load(connection: AsyncConnection, query: Select[Any]) -> list[StoredR
 
 def _stored(row: Row[Any], arm_rows: Sequence[Row[Any]]) -> StoredRoute:
     rollout = msgspec.json.decode(row.state, type=Rollout)
-    declared = msgspec.json.decode(row.spec, type=RouteSpec)
+    stored = msgspec.json.decode(row.spec, type=_Declaration)
     arm_specs = tuple(msgspec.json.decode(arm.spec, type=ArmSpec) for arm in arm_rows)
     return StoredRoute(
         id=row.id,
-        spec=placed(replace(declared, arms=arm_specs), rollout),
+        spec=placed(replace(stored.spec, arms=arm_specs), rollout),
+        declared=stored.placement,
         arm_ids={arm.name: arm.id for arm in arm_rows},
         rollout=rollout,
         shares=msgspec.json.decode(row.shares, type=tuple[Share, ...]),
@@ -164,8 +203,8 @@ def _unplaced(arm: ArmSpec) -> ArmSpec:
     return replace(arm, role=Role.CHALLENGER)
 
 
-def _declared(spec: RouteSpec) -> str:
-    return _text(replace(spec, arms=(), weights={}))
+def _declared(spec: RouteSpec, placement: Placement) -> str:
+    return _text(_Declaration(replace(spec, arms=(), weights={}), placement))
 
 
 def _text(value: object) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Insert, Table, event, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError
+from sqlalchemy.exc import TimeoutError as NoConnectionFree
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from app.db.errors import BadDatabaseUrl, Conflict, DatabaseUnavailable
@@ -41,17 +42,25 @@ class Database:
             async with self.engine.connect() as connection:
                 if connection.dialect.name == "sqlite":
                     await connection.execute(text("BEGIN"))
+                else:
+                    await connection.execution_options(isolation_level="REPEATABLE READ")
                 yield connection
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncConnection]:
         """A connection whose writes are kept together or, on any exception, not at all."""
+        async with self.rehearsal() as connection:
+            yield connection
+            await connection.commit()
+
+    @asynccontextmanager
+    async def rehearsal(self) -> AsyncIterator[AsyncConnection]:
+        """A connection that may write, and whose writes are undone at the end."""
         with _OurErrors():
             async with self.engine.connect() as connection:
                 if connection.dialect.name == "sqlite":
                     await connection.execute(text("BEGIN IMMEDIATE"))
                 yield connection
-                await connection.commit()
 
     async def close(self) -> None:
         """Give back all connections."""
@@ -67,7 +76,7 @@ class _OurErrors:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, IntegrityError):
             raise Conflict(str(error.orig)) from error
-        if isinstance(error, DBAPIError | OSError):
+        if isinstance(error, DBAPIError | NoConnectionFree | OSError):
             raise DatabaseUnavailable(str(error)) from error
 
 
@@ -85,7 +94,7 @@ def make_engine(url: str) -> AsyncEngine:
         if driver.startswith("sqlite"):
             return _sqlite_engine(f"{driver}://{rest}")
         return create_async_engine(f"{driver}://{rest}", pool_pre_ping=True)
-    except ArgumentError as error:
+    except (ArgumentError, ValueError) as error:
         raise BadDatabaseUrl(f"database_url is not a URL: {error}") from error
     except ModuleNotFoundError as error:
         raise BadDatabaseUrl(f'database_url needs {error.name}: pip install "kingmaker[postgres]"') from error

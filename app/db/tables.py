@@ -143,7 +143,7 @@ outcomes = Table(
     metadata,
     Column("decision_id", String(28), primary_key=True),
     Column("metric", String(NAME_LENGTH), primary_key=True),
-    Column("key", String(200), primary_key=True),
+    Column("key", String(256), primary_key=True),  # as long as the gateway takes one
     Column("value", Float, nullable=False),
     Column("at_ms", BigInteger, nullable=False),
     Column("received_at_ms", BigInteger, nullable=False),

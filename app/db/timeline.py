@@ -10,6 +10,7 @@ import msgspec
 from sqlalchemy import Row, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.db import versions
 from app.db.tables import timeline
 from policies.lifecycle import Rollout
 
@@ -80,7 +81,8 @@ class Reign:
 async def append(
     connection: AsyncConnection, route_id: int, rollout: Rollout, version: int, entry: Entry, now_ms: int
 ) -> int:
-    """Write one row; gives its id. `rollout` and `version` are those after the change."""
+    """Write one row and ask for a new snapshot; gives the row's id. `rollout` is that after the change."""
+    await versions.bump(connection)
     row = insert(timeline).values(
         route_id=route_id,
         at_ms=now_ms,

@@ -132,6 +132,7 @@ async def _evidence(connection: Connection, route: StoredRoute, trial: Trial, da
         metric=goal,
         sticky=route.spec.unit is not None,
         challengers=len(route.rollout.active_trials),
+        day=day,
     )
 
 

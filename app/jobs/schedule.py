@@ -1,4 +1,4 @@
-"""When does which job run? One loop: copy what the spools hold, then judge what is due."""
+"""When does which job run? One loop: copy what the spools hold, judge what is due, tell the gateways."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from app.db.session import Database
 from app.events.recorder import Recorder
 from app.events.spool import SpoolError
 from app.jobs.evaluate import evaluate
+from routing.errors import RoutingError
 
 _log = logging.getLogger(__name__)
 
@@ -34,14 +35,17 @@ class JobStatus:
 
 
 class Jobs:
-    """The recorder and the evaluator of one installation. `publish` tells the gateways of a changed split."""
+    """The recorder and the evaluator of one installation.
+
+    `publish` brings the gateways' snapshot up to date, and costs little when it is: it runs in every turn, so
+    that a change whose author died before telling the gateways reaches them all the same.
+    """
 
     def __init__(self, database: Database, data_dir: Path, publish: Callable[[], Awaitable[object]]) -> None:
         self.status = JobStatus()
         self._database = database
         self._recorder = Recorder(database, data_dir / "spools")
         self._publish = publish
-        self._unpublished = False
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until told to stop; then record once more, so that nothing waits for the next start."""
@@ -51,11 +55,12 @@ class Jobs:
         await self.record()
 
     async def turn(self) -> None:
-        """Record; and evaluate if it is time and everything was recorded."""
+        """Record; evaluate if it is time and everything was recorded; publish."""
         seen_through_ms = now_ms()
         complete = await self.record()
         if complete and seen_through_ms - self.status.evaluated_at_ms >= EVALUATE_SECONDS * 1000:
             await self.evaluate(seen_through_ms)
+        await self.publish()
 
     async def record(self) -> bool:
         """Copy what the spools hold; False when some of it could not be copied."""
@@ -76,27 +81,24 @@ class Jobs:
             self._failed("evaluate", error)
             return
         for route in routes:
-            if route.rollout.active_trials and await self._evaluate_route(route.name, seen_through_ms):
-                self._unpublished = True
+            if route.rollout.active_trials:
+                await self._evaluate_route(route.name, seen_through_ms)
         self.status.evaluated_at_ms = seen_through_ms
-        if self._unpublished:
-            await self._publish_split()
 
-    async def _publish_split(self) -> None:
+    async def publish(self) -> None:
+        """Bring the gateways' snapshot up to date; what fails is tried again in the next turn."""
         try:
             await self._publish()
-            self._unpublished = False
-        except (OSError, DatabaseError) as error:
+        except (OSError, DatabaseError, RoutingError) as error:
             self._failed("publish", error)
 
-    async def _evaluate_route(self, name: str, seen_through_ms: int) -> bool:
+    async def _evaluate_route(self, name: str, seen_through_ms: int) -> None:
         try:
-            return await evaluate(self._database, name, seen_through_ms, now_ms())
+            await evaluate(self._database, name, seen_through_ms, now_ms())
         except (Conflict, NotFound):
-            return True  # somebody was faster: what they wrote must reach the gateways too
+            return  # somebody was faster: the next turn goes on from what they wrote
         except Exception as error:  # noqa: BLE001 - one route's trouble is not the others'
             self._failed("evaluate", error, route=name)
-            return False
 
     def _failed(self, job: str, error: Exception, **fields: object) -> None:
         self.status.failures[job] += 1

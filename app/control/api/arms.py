@@ -1,0 +1,133 @@
+"""Arms: a challenger is registered, changed, retired. What it gets of the traffic is the rollout's."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from http import HTTPStatus
+
+from fastapi import APIRouter
+
+from app.clock import now_ms
+from app.control.api.parameters import ArmName, IfMatch, Reason, RouteName, Scope, require_version
+from app.control.auth import Operator
+from app.control.context import Context
+from app.control.documents import BadDeclaration, arm_document, arm_of, headers_of
+from app.control.errors import Refused
+from app.control.schemas import ArmChange, ArmDocument
+from app.db import rollouts, routes
+from app.db.errors import Conflict, NotFound
+from app.db.routes import StoredRoute
+from app.db.session import Connection
+from app.db.timeline import Entry, Kind
+from policies.lifecycle import with_arms
+from policies.spec import ArmSpec, arm_problems
+
+router = APIRouter(tags=["arms"])
+
+
+@router.post("/routes/{route}/arms", status_code=201)
+async def register(name: RouteName, document: ArmDocument, context: Scope, caller: Operator) -> ArmDocument:
+    """Register a challenger. It gets traffic once a rollout starts, or the split names it."""
+    if document.role != "challenger":
+        raise Refused(
+            HTTPStatus.UNPROCESSABLE_ENTITY,
+            f"role must be 'challenger' for a new arm (promote it later), got {document.role!r}",
+        )
+    arm = _checked(arm_of(document))
+
+    async def add(connection: Connection, route: StoredRoute, at_ms: int) -> tuple[StoredRoute, Entry]:
+        if arm.name in route.arm_ids:
+            raise Conflict(f"name must not be that of another arm of route {route.name!r}, got {arm.name!r}")
+        arm_id = await routes.insert_arm(connection, route.id, arm, at_ms)
+        spec = replace(route.spec, arms=(*route.spec.arms, arm))
+        entry = Entry(Kind.ARM_ADDED, caller.name, f"registered {arm.url}", arm.name)
+        return replace(route, spec=spec, arm_ids={**route.arm_ids, arm.name: arm_id}), entry
+
+    await _save(context, name, add)
+    return arm_document(arm)
+
+
+@router.patch("/routes/{route}/arms/{arm}")
+async def change(
+    name: RouteName,
+    arm_name: ArmName,
+    wanted: ArmChange,
+    context: Scope,
+    caller: Operator,
+    if_match: IfMatch = None,
+) -> ArmDocument:
+    """Change an arm's URL, labels or headers. A new model deserves a new arm, with evidence of its own."""
+
+    async def alter(connection: Connection, route: StoredRoute, _: int) -> tuple[StoredRoute, Entry]:
+        before = _arm(route, arm_name)
+        after = _checked(_changed(before, wanted))
+        await routes.update_arm(connection, route.arm_ids[arm_name], after)
+        arms = tuple(after if arm.name == arm_name else arm for arm in route.spec.arms)
+        fields = sorted(wanted.model_fields_set)
+        entry = Entry(Kind.ARM_CHANGED, caller.name, f"changed {', '.join(fields) or 'nothing'}", arm_name)
+        return replace(route, spec=replace(route.spec, arms=arms)), entry
+
+    return arm_document(_arm(await _save(context, name, alter, if_match), arm_name))
+
+
+@router.delete("/routes/{route}/arms/{arm}", status_code=204)
+async def retire(
+    name: RouteName,
+    arm_name: ArmName,
+    context: Scope,
+    caller: Operator,
+    reason: Reason = "retired",
+    if_match: IfMatch = None,
+) -> None:
+    """Take an arm out of service; it must hold no traffic."""
+
+    async def remove(connection: Connection, route: StoredRoute, at_ms: int) -> tuple[StoredRoute, Entry]:
+        _arm(route, arm_name)
+        left = tuple(arm for arm in route.spec.arms if arm.name != arm_name)
+        rollout = with_arms(route.rollout, tuple(arm.name for arm in left))
+        await routes.retire_arm(connection, route.arm_ids[arm_name], at_ms)
+        entry = Entry(Kind.ARM_RETIRED, caller.name, reason, arm_name)
+        return replace(route, spec=replace(route.spec, arms=left), rollout=rollout), entry
+
+    await _save(context, name, remove, if_match)
+
+
+_Alter = Callable[[Connection, StoredRoute, int], Awaitable[tuple[StoredRoute, Entry]]]
+
+
+async def _save(context: Context, name: str, alter: _Alter, if_match: str | None = None) -> StoredRoute:
+    at_ms = now_ms()
+    async with context.database.transaction() as connection:
+        route = await routes.load_route(connection, name)
+        require_version(route, if_match)
+        changed, entry = await alter(connection, route, at_ms)
+        rollout = with_arms(changed.rollout, tuple(arm.name for arm in changed.spec.arms))
+        saved = await rollouts.save(
+            connection, replace(changed, rollout=route.rollout), rollout, entry, at_ms
+        )
+    await context.publish()
+    return saved
+
+
+def _arm(route: StoredRoute, name: str) -> ArmSpec:
+    found = next((arm for arm in route.spec.arms if arm.name == name), None)
+    if found is None:
+        raise NotFound(f"route {route.name!r} has no arm {name!r}")
+    return found
+
+
+def _changed(arm: ArmSpec, wanted: ArmChange) -> ArmSpec:
+    return replace(
+        arm,
+        url=arm.url if wanted.url is None else wanted.url,
+        labels=arm.labels if wanted.labels is None else dict(wanted.labels),
+        headers=arm.headers if wanted.headers is None else headers_of(wanted.headers),
+    )
+
+
+def _checked(arm: ArmSpec) -> ArmSpec:
+    """The arm, if it can be. Its fields stand at the top of the body, so their names need no prefix."""
+    if errors := arm_problems(arm, "arm"):
+        raise BadDeclaration(f"arm {arm.name!r}", errors)
+    return arm

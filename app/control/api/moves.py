@@ -1,0 +1,49 @@
+"""How every change of a rollout is made: read, decide, compare-and-set, tell the gateways."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from app.clock import now_ms
+from app.control.api.parameters import require_version
+from app.control.context import Context
+from app.db import rollouts
+from app.db.errors import Conflict
+from app.db.routes import StoredRoute, load_route
+from app.db.timeline import Entry
+from policies.lifecycle import Rollout
+
+_ATTEMPTS = 5
+
+Move = Callable[[StoredRoute, int], tuple[Rollout, Entry] | None]
+"""From a route and the time to its next rollout and what to note of it; None when nothing is to change."""
+
+
+async def move(context: Context, name: str, decide: Move, if_match: str | None = None) -> StoredRoute:
+    """Carry a person's decision out. If the policy was faster, the decision is taken again on what is there.
+
+    Raises:
+        NotFound, IllegalTransition, BadSpec: as `decide` does.
+        Refused: the route is not at the version that `if_match` names.
+        Conflict: somebody else was faster, again and again.
+    """
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
+            return await _move_once(context, name, decide, if_match)
+        except Conflict:
+            if attempt == _ATTEMPTS:
+                raise
+    raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+async def _move_once(context: Context, name: str, decide: Move, if_match: str | None) -> StoredRoute:
+    at_ms = now_ms()
+    async with context.database.transaction() as connection:
+        route = await load_route(connection, name)
+        require_version(route, if_match)
+        if (found := decide(route, at_ms)) is None:
+            return route
+        rollout, entry = found
+        saved = await rollouts.save(connection, route, rollout, entry, at_ms)
+    await context.publish()
+    return saved

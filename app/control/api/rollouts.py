@@ -1,0 +1,152 @@
+"""Split, rollout actions and kill switch: what a person does about a route's traffic."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from fastapi import APIRouter
+
+from app.control.api.moves import Move, move
+from app.control.api.parameters import IfMatch, Reason, RouteName, Scope
+from app.control.auth import Operator, Viewer
+from app.control.presentation import rollout_view
+from app.control.schemas import ArmAction, Because, KillSwitch, SplitChange, StartAction
+from app.control.views import RolloutView
+from app.db.routes import StoredRoute, load_route
+from app.db.timeline import Entry, Kind
+from policies import lifecycle
+from policies.errors import IllegalTransition
+from policies.lifecycle import Rollout
+from policies.types import Action, Phase
+
+router = APIRouter(tags=["rollout"])
+
+_NO_REASON = KillSwitch()
+
+
+@router.get("/routes/{route}/rollout")
+async def read_rollout(name: RouteName, context: Scope, _: Viewer) -> RolloutView:
+    """Where the route's traffic stands: champion, shares, trials and their streaks."""
+    async with context.database.read() as connection:
+        return rollout_view(await load_route(connection, name))
+
+
+@router.put("/routes/{route}/split")
+async def set_split(
+    name: RouteName, change: SplitChange, context: Scope, caller: Operator, if_match: IfMatch = None
+) -> RolloutView:
+    """Divide the traffic anew. In the middle of a trial this suspends automatic steps until `resume`."""
+
+    def decide(route: StoredRoute, at_ms: int) -> tuple[Rollout, Entry] | None:
+        weights = {**dict.fromkeys(route.rollout.weights, 0), **change.weights}
+        if weights == route.rollout.weights:
+            return None
+        entry = Entry(Kind.SPLIT_CHANGED, caller.name, change.reason)
+        return lifecycle.set_split(route.rollout, weights, at_ms), entry
+
+    return rollout_view(await move(context, name, decide, if_match))
+
+
+@router.post("/routes/{route}/rollout/start")
+async def start(name: RouteName, action: StartAction, context: Scope, caller: Operator) -> RolloutView:
+    """Put a challenger on trial with a share, for the first time or again."""
+
+    def decide(route: StoredRoute, at_ms: int) -> tuple[Rollout, Entry]:
+        entry = Entry(Kind.ROLLOUT_STARTED, caller.name, action.reason, action.arm)
+        return lifecycle.start(route.rollout, action.arm, action.share, at_ms), entry
+
+    return rollout_view(await move(context, name, decide))
+
+
+@router.post("/routes/{route}/rollout/promote")
+async def promote(name: RouteName, action: ArmAction, context: Scope, caller: Operator) -> RolloutView:
+    """Make a challenger the champion now, with all traffic."""
+
+    def decide(route: StoredRoute, at_ms: int) -> tuple[Rollout, Entry]:
+        rollout = lifecycle.promote(route.rollout, action.arm, at_ms)
+        return rollout, Entry(Kind.PROMOTED, caller.name, action.reason, rollout.champion)
+
+    return rollout_view(await move(context, name, decide))
+
+
+@router.post("/routes/{route}/rollout/rollback")
+async def roll_back(name: RouteName, action: ArmAction, context: Scope, caller: Operator) -> RolloutView:
+    """Take a challenger's traffic away; with nobody on trial, the previous champion returns."""
+
+    def decide(route: StoredRoute, at_ms: int) -> tuple[Rollout, Entry]:
+        before = route.rollout
+        rollout = lifecycle.roll_back(before, action.arm, at_ms)
+        gone = before.champion if rollout.champion != before.champion else _lost(before, rollout)
+        return rollout, Entry(Kind.ROLLED_BACK, caller.name, action.reason, gone)
+
+    return rollout_view(await move(context, name, decide))
+
+
+@router.post("/routes/{route}/rollout/approve")
+async def approve(name: RouteName, action: ArmAction, context: Scope, caller: Operator) -> RolloutView:
+    """Take the step that a challenger has earned and that waits for a person."""
+
+    def decide(route: StoredRoute, at_ms: int) -> tuple[Rollout, Entry]:
+        waiting = [t.arm for t in route.rollout.active_trials if t.phase is Phase.AWAITING_APPROVAL]
+        if waiting and action.arm not in (None, *waiting):
+            raise IllegalTransition(f"arm must be the one that waits, {waiting[0]!r}, got {action.arm!r}")
+        rollout, taken = lifecycle.approve(route.rollout, route.spec.policy, at_ms)
+        kind = Kind.PROMOTED if taken is Action.PROMOTE else Kind.APPROVED
+        return rollout, Entry(kind, caller.name, action.reason, waiting[0])
+
+    return rollout_view(await move(context, name, decide))
+
+
+@router.post("/routes/{route}/rollout/pause")
+async def pause(name: RouteName, action: Because, context: Scope, caller: Operator) -> RolloutView:
+    """Suspend automatic steps. Guardrails stay live."""
+    return rollout_view(
+        await move(context, name, _plain(lifecycle.pause, Kind.PAUSED, caller.name, action.reason))
+    )
+
+
+@router.post("/routes/{route}/rollout/resume")
+async def resume(name: RouteName, action: Because, context: Scope, caller: Operator) -> RolloutView:
+    """Let automatic steps go on."""
+    return rollout_view(
+        await move(context, name, _plain(lifecycle.resume, Kind.RESUMED, caller.name, action.reason))
+    )
+
+
+@router.put("/routes/{route}/kill-switch")
+async def throw_kill_switch(
+    name: RouteName, context: Scope, caller: Operator, switch: KillSwitch = _NO_REASON
+) -> RolloutView:
+    """All traffic to the champion at once. The split is kept for when the switch is taken back."""
+    return rollout_view(await move(context, name, _switched(True, caller.name, switch.reason)))
+
+
+@router.delete("/routes/{route}/kill-switch")
+async def release_kill_switch(
+    name: RouteName, context: Scope, caller: Operator, reason: Reason = "kill switch released"
+) -> RolloutView:
+    """Divide the traffic by the split again."""
+    return rollout_view(await move(context, name, _switched(False, caller.name, reason)))
+
+
+def _plain(change: Callable[[Rollout], Rollout], kind: Kind, actor: str, reason: str) -> Move:
+    def decide(route: StoredRoute, _: int) -> tuple[Rollout, Entry]:
+        return change(route.rollout), Entry(kind, actor, reason)
+
+    return decide
+
+
+def _switched(on: bool, actor: str, reason: str) -> Move:
+    """To a switch that stands so already nothing is done."""
+
+    def decide(route: StoredRoute, _: int) -> tuple[Rollout, Entry] | None:
+        if route.rollout.kill_switch is on:
+            return None
+        kind = Kind.KILL_SWITCH_ON if on else Kind.KILL_SWITCH_OFF
+        return lifecycle.set_kill_switch(route.rollout, on), Entry(kind, actor, reason)
+
+    return decide
+
+
+def _lost(before: Rollout, after: Rollout) -> str | None:
+    return next((arm for arm in before.weights if after.share(arm) < before.share(arm)), None)

@@ -1,0 +1,37 @@
+"""What the operations of the control plane share."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+from fastapi import Request
+
+from app.db.errors import DatabaseError
+from app.db.session import Database
+from app.publisher import Publisher
+from routing.errors import RoutingError
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """`keyless`: whether calls without a key are let in while no key exists."""
+
+    database: Database
+    publisher: Publisher
+    keyless: bool
+
+    async def publish(self) -> None:
+        """Tell the gateways of a change that is committed. If that fails, the jobs do it a moment later."""
+        try:
+            await self.publisher.publish()
+        except (OSError, DatabaseError, RoutingError) as error:
+            _log.error("snapshot_not_published", extra={"fields": {"error": repr(error)}})
+
+
+def context_of(request: Request) -> Context:
+    """A dependency: the context of the running app."""
+    context: Context = request.app.state.context
+    return context

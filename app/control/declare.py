@@ -1,0 +1,218 @@
+"""What does a declaration change about a route, and what has a rollout moved since and so stays?
+
+Role and split are initial values. Once a rollout, or a person through the API, has moved them, declaring the
+route again leaves them as they are and says so, unless it is told to take over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from app.control.documents import BadDeclaration, document_of, plain
+from app.db import rollouts, routes
+from app.db.errors import Conflict, NotFound
+from app.db.routes import Placement, StoredRoute
+from app.db.session import Connection
+from app.db.timeline import Entry, Kind
+from policies.errors import BadSpec, IllegalTransition
+from policies.lifecycle import Rollout, begin, set_split, with_arms
+from policies.spec import ArmSpec, RouteSpec
+
+_KEYED_BY_NAME = ("arms", "metrics")
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One field, named as on the wire, with its value before and after; None: absent."""
+
+    field: str
+    before: Any
+    after: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """What a declaration has done. `kept`: fields that stay (before) although declared otherwise (after)."""
+
+    route: StoredRoute
+    created: bool
+    changes: tuple[Difference, ...]
+    kept: tuple[Difference, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Author:
+    """Who declares, when (Unix ms) and why."""
+
+    actor: str
+    now_ms: int
+    reason: str = "declared"
+
+
+async def declare(
+    connection: Connection,
+    spec: RouteSpec,
+    author: Author,
+    *,
+    take_over: bool = False,
+    retire_missing: bool = True,
+) -> Declared:
+    """Bring a route to its declaration, which has been checked; make it if there is none.
+
+    `take_over`: role and split as declared, too. `retire_missing`: arms that are no longer named go, unless
+    they hold traffic.
+
+    Raises:
+        BadDeclaration: a metric would change its meaning.
+        Conflict: another route matches the same requests.
+        IllegalTransition: the change would spoil a trial that runs.
+    """
+    await _refuse_same_match(connection, spec)
+    try:
+        route = await routes.load_route(connection, spec.name)
+    except NotFound:
+        return await _create(connection, spec, author)
+    _refuse_new_meaning(route, spec)
+    return await _change(connection, route, _Plan.of(route, spec, take_over, retire_missing), author)
+
+
+def differences(before: RouteSpec, after: RouteSpec) -> tuple[Difference, ...]:
+    """Every field in which two declarations differ."""
+    old, new = (dict(_fields("", plain(document_of(spec)))) for spec in (before, after))
+    names = [*old, *(name for name in new if name not in old)]
+    return tuple(
+        Difference(name, old.get(name), new.get(name)) for name in names if old.get(name) != new.get(name)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What an existing route is to become."""
+
+    spec: RouteSpec
+    target: Placement
+    wanted: Placement
+    kept_arms: tuple[ArmSpec, ...]
+    kept: tuple[Difference, ...]
+
+    @classmethod
+    def of(cls, route: StoredRoute, spec: RouteSpec, take_over: bool, retire_missing: bool) -> _Plan:
+        wanted, current = Placement.of(spec), Placement.of(route.spec)
+        target = wanted if take_over or current == route.declared else current
+        missing = [arm for arm in route.spec.arms if arm.name not in {arm.name for arm in spec.arms}]
+        busy = {target.champion, *target.weights}
+        stay = tuple(arm for arm in missing if arm.name in busy or not (retire_missing or take_over))
+        moved = [
+            Difference("champion", target.champion, wanted.champion),
+            Difference("split.weights", target.weights, wanted.weights),
+        ]
+        absent = [Difference(f"arms.{arm.name}", "in service", "absent") for arm in stay]
+        kept = (*(field for field in moved if field.before != field.after), *absent)
+        whole = replace(spec, arms=(*spec.arms, *stay))
+        return cls(whole, target, wanted, stay, kept)
+
+
+async def _create(connection: Connection, spec: RouteSpec, author: Author) -> Declared:
+    route_id = await routes.insert_route(connection, spec, author.now_ms)
+    arm_ids = await routes.arm_ids(connection, route_id)
+    rollout = begin(spec.champion.name, spec.weights, author.now_ms)
+    entry = Entry(Kind.ROUTE_CREATED, author.actor, author.reason)
+    await rollouts.insert_rollout(connection, route_id, arm_ids, rollout, entry, author.now_ms)
+    return Declared(await routes.load_route(connection, spec.name), True, (), ())
+
+
+async def _change(connection: Connection, route: StoredRoute, plan: _Plan, author: Author) -> Declared:
+    rollout = _moved(route.rollout, plan, author.now_ms)
+    after = routes.placed(plan.spec, rollout)
+    changes = differences(route.spec, after)
+    if plan.wanted != route.declared or changes:
+        await routes.update_spec(connection, route.id, plan.spec, plan.wanted)
+    if not changes:
+        return Declared(route, False, (), plan.kept)
+    _refuse_spoiling(route, after)
+    arm_ids = await _write_arms(connection, route, after, author.now_ms)
+    entry = Entry(Kind.ROUTE_CHANGED, author.actor, author.reason, evidence=changes)
+    changing = replace(route, spec=after, arm_ids=arm_ids)
+    await rollouts.save(connection, changing, rollout, entry, author.now_ms)
+    return Declared(await routes.load_route(connection, route.name), False, changes, plan.kept)
+
+
+def _moved(rollout: Rollout, plan: _Plan, now_ms: int) -> Rollout:
+    """The rollout over the declared arms, with the traffic that is to be."""
+    names = tuple(arm.name for arm in plan.spec.arms)
+    every = with_arms(rollout, tuple(dict.fromkeys((*rollout.weights, *names))))
+    weights = {arm: plan.target.weights.get(arm, 0) for arm in every.weights}
+    if (plan.target.champion, weights) != (every.champion, dict(every.weights)):
+        every = set_split(every, weights, now_ms, plan.target.champion)
+    return with_arms(every, names)
+
+
+async def _write_arms(
+    connection: Connection, route: StoredRoute, after: RouteSpec, now_ms: int
+) -> dict[str, int]:
+    """Write what is new, changed or gone; gives the ids of the arms that are live now."""
+    known = {arm.name: arm for arm in route.spec.arms}
+    ids: dict[str, int] = {}
+    for arm in after.arms:
+        if arm.name not in known:
+            ids[arm.name] = await routes.insert_arm(connection, route.id, arm, now_ms)
+            continue
+        ids[arm.name] = route.arm_ids[arm.name]
+        if arm != known[arm.name]:
+            await routes.update_arm(connection, ids[arm.name], arm)
+    for name in known.keys() - ids.keys():
+        await routes.retire_arm(connection, route.arm_ids[name], now_ms)
+    return ids
+
+
+async def _refuse_same_match(connection: Connection, spec: RouteSpec) -> None:
+    for other in await routes.load_routes(connection):
+        if other.name != spec.name and other.spec.match == spec.match:
+            raise Conflict(
+                f"match of route {spec.name!r} must differ from that of route {other.name!r}, "
+                f"got path_prefix {spec.match.path_prefix!r} and host {spec.match.host!r} for both"
+            )
+
+
+def _refuse_new_meaning(route: StoredRoute, spec: RouteSpec) -> None:
+    """Sums are kept under a metric's name: what they are sums of must not change."""
+    errors = []
+    for index, metric in enumerate(spec.metrics):
+        known = route.spec.metric(metric.name)
+        for field in ("kind", "aggregate", "missing"):
+            if known is not None and getattr(known, field) != getattr(metric, field):
+                before, after = getattr(known, field).value, getattr(metric, field).value
+                bound = f"must stay {before!r}, as sums are kept under {metric.name!r}; declare a new metric"
+                errors.append(BadSpec(f"metrics.{index}.{field}", f"{bound}, got {after!r}"))
+    if errors:
+        raise BadDeclaration(f"route {spec.name!r}", errors)
+
+
+def _refuse_spoiling(route: StoredRoute, after: RouteSpec) -> None:
+    """While a challenger is on trial, what its evidence is counted by must not change."""
+    if not (trials := route.rollout.active_trials):
+        return
+    before = route.spec
+    for field, old, new in (
+        ("unit", before.unit, after.unit),
+        ("policy.day.length", before.policy.day_length_ms, after.policy.day_length_ms),
+        ("policy.day.timezone", before.policy.timezone, after.policy.timezone),
+    ):
+        if old != new:
+            raise IllegalTransition(
+                f"{field} must not change while {trials[0].arm!r} is on trial: roll it back first"
+            )
+
+
+def _fields(prefix: str, value: object) -> Iterator[tuple[str, Any]]:
+    """A document as (path, value) pairs; arms and metrics go by their names, other lists are one value."""
+    if not isinstance(value, Mapping):
+        yield prefix, value
+        return
+    for name, part in value.items():
+        place = f"{prefix}.{name}" if prefix else str(name)
+        if not prefix and name in _KEYED_BY_NAME:
+            part = {item["name"]: item for item in part}
+        yield from _fields(place, part)

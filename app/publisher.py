@@ -1,0 +1,88 @@
+"""Brings the snapshot file that gateways watch to the state of the database, whole or not at all."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import msgspec
+
+from app.clock import now_ms
+from app.db import versions
+from app.db.session import Database
+from app.db.snapshots import load_snapshot
+from app.gateway.snapshots import FILE_NAME
+from routing.snapshot import Snapshot
+
+_LOCK_NAME = "snapshot.lock"
+
+
+class _Head(msgspec.Struct):
+    """As much of a snapshot file as says whether it is up to date."""
+
+    version: int
+
+
+class Publisher:
+    """Writes the snapshot of a data folder. Several may run, in one process or many: they take turns.
+
+    Mutable state: `_known`, the version that this one last saw on disk.
+    """
+
+    def __init__(self, database: Database, data_dir: Path) -> None:
+        self._database = database
+        self._path = data_dir / FILE_NAME
+        self._lock_path = data_dir / _LOCK_NAME
+        self._known: int | None = None
+
+    async def publish(self) -> int:
+        """Write the file unless it is up to date; gives the version that it has now.
+
+        Raises:
+            DatabaseUnavailable: the database cannot be read.
+            BadSnapshot: what the database holds contradicts itself; the file stays as it was.
+            OSError: the file cannot be written.
+        """
+        async with self._database.read() as connection:
+            version = await versions.current(connection)
+        if version != self._known or not self._path.exists():
+            async with self._alone():
+                self._known = await self._bring_up_to_date()
+        return self._known
+
+    async def _bring_up_to_date(self) -> int:
+        on_disk = await asyncio.to_thread(_version_of, self._path)
+        async with self._database.read() as connection:
+            if on_disk == await versions.current(connection):
+                return on_disk
+            snapshot = await load_snapshot(connection, now_ms())
+        await asyncio.to_thread(_write, self._path, snapshot)
+        return snapshot.version
+
+    @asynccontextmanager
+    async def _alone(self) -> AsyncIterator[None]:
+        """One publisher at a time, so that an older snapshot never follows a newer one."""
+        with self._lock_path.open("a") as lock:
+            await asyncio.to_thread(fcntl.flock, lock, fcntl.LOCK_EX)
+            yield
+
+
+def _version_of(path: Path) -> int | None:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=_Head).version
+    except (OSError, msgspec.MsgspecError):
+        return None
+
+
+def _write(path: Path, snapshot: Snapshot) -> None:
+    """Replace the file; it holds signing keys, so it is this user's alone."""
+    draft = path.with_suffix(".draft")
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        file.write(msgspec.json.encode(snapshot))
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)
