@@ -23,7 +23,8 @@ def main() -> None:
     """Run every measurement, one after the other."""
     with tempfile.TemporaryDirectory() as folder:
         first, second = Path(folder, "proxy"), Path(folder, "outcomes")
-        first.mkdir(), second.mkdir()
+        first.mkdir()
+        second.mkdir()
         parts: dict[str, Callable[[], dict[str, object]]] = {
             "proxy": lambda: proxy.measure(first),
             "outcomes": lambda: outcomes.measure(second),

@@ -1,4 +1,4 @@
-"""The load of the measurements: keep-alive connections that send the next POST as soon as the last is answered."""
+"""The load of the measurements: keep-alive connections, each with one POST under way at any time."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import json
 import sys
 import time
+from itertools import count
 
 import httptools
 import uvloop
@@ -54,9 +55,12 @@ class _Caller(asyncio.Protocol):
 
 async def _run(port: int, path: str, connections: int, seconds: float) -> dict[str, float]:
     loop = asyncio.get_running_loop()
-    callers = [_Caller(path, number) for number in range(connections)]
-    for caller in callers:
-        await loop.create_connection(lambda caller=caller: caller, "127.0.0.1", port)
+    numbers = count()
+    opened = [
+        await loop.create_connection(lambda: _Caller(path, next(numbers)), "127.0.0.1", port)
+        for _ in range(connections)
+    ]
+    callers = [caller for _, caller in opened]
     await asyncio.sleep(seconds)
     took = sorted(duration for caller in callers for duration in caller.took)
     failed = sum(caller.failed for caller in callers)

@@ -1,4 +1,4 @@
-"""Requests a second through one gateway worker on one core, side by side with the peer, alternating A B A B."""
+"""Requests a second through one gateway worker on one core, side by side with the peer: A B A B."""
 
 from __future__ import annotations
 

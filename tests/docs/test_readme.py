@@ -1,0 +1,105 @@
+"""What the README shows is what happens: its commands are run as they stand, on free ports."""
+
+import os
+import re
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+
+from app.cli import app
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+_SECONDS = 60
+
+
+def _block(heading: str) -> str:
+    """The first shell block under a heading."""
+    found = re.search(rf"^## {re.escape(heading)}$.*?^```sh\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    assert found is not None, heading
+    return found[1]
+
+
+def _free_ports(count: int) -> list[int]:
+    probes = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [probe.getsockname()[1] for probe in probes]
+    for probe in probes:
+        probe.close()
+    return ports
+
+
+def _replaced(text: str, ports: dict[str, int]) -> str:
+    for known, free in ports.items():
+        text = text.replace(known, str(free))
+    return text
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> tuple[Path, dict[str, int]]:
+    """A folder that looks like the repository, with the ports of its example changed to free ones."""
+    ports = dict(zip(("9001", "9002", "8080", "8081"), _free_ports(4), strict=True))
+    (tmp_path / ".venv").symlink_to(sys.prefix)
+    (tmp_path / "docs").symlink_to(ROOT / "docs")
+    (tmp_path / "deploy").mkdir()
+    example = (ROOT / "deploy/routes.example.yaml").read_text()
+    (tmp_path / "deploy/routes.example.yaml").write_text(_replaced(example, ports))
+    return tmp_path, ports
+
+
+def test_the_lines_under_use_it_run(checkout: tuple[Path, dict[str, int]]) -> None:
+    """Ten lines bring up two models and the gateway, send a request and its outcome, and show the rollout."""
+    folder, ports = checkout
+    lines = [line for line in _block("Use it").splitlines() if not line.startswith("make ")]
+    settings = {
+        "KINGMAKER_GATEWAY_PORT": str(ports["8080"]),
+        "KINGMAKER_CONTROL_PORT": str(ports["8081"]),
+        "KINGMAKER_SERVER": f"http://127.0.0.1:{ports['8081']}",
+    }
+    with (folder / "out.txt").open("w") as out:
+        shell = subprocess.Popen(
+            ["bash", "-e", "-o", "pipefail", "-c", _replaced("\n".join(lines), ports)],
+            cwd=folder, env=os.environ | settings, stdout=out, stderr=out, start_new_session=True,
+        )  # fmt: skip
+        try:
+            status = shell.wait(_SECONDS)
+        finally:
+            os.killpg(shell.pid, signal.SIGKILL)
+    said = (folder / "out.txt").read_text()
+    assert status == 0, said
+    assert '"model": "' in said
+    assert '{"accepted":1,"rejected":[]}' in said
+    assert "route_created" in said
+
+
+@pytest.mark.parametrize(
+    "line", [line for line in _block("How a challenger is promoted").splitlines() if line.strip()]
+)
+def test_the_commands_shown_are_understood(line: str) -> None:
+    """Each command names one of the command line's, with options that it has."""
+    program, name, *arguments = shlex.split(line, comments=True)
+    assert program == "kingmaker"
+    command = get_command(app)
+    context = command.make_context(program, [name, *arguments], resilient_parsing=False)
+    with context:
+        _parse(command, context, [name, *arguments])
+
+
+def _parse(command: object, context: object, arguments: list[str]) -> None:
+    """Read the arguments down to the last subcommand, without running it."""
+    name, found, rest = command.resolve_command(context, arguments)  # type: ignore[attr-defined] # a click group
+    child = found.make_context(name, list(rest), parent=context)
+    if hasattr(found, "resolve_command"):
+        _parse(found, child, list(rest))
+
+
+def test_every_file_that_is_linked_exists() -> None:
+    """No link of the README leads nowhere."""
+    targets = re.findall(r"\]\(([^)#:]+)\)", README)
+    assert targets
+    assert [target for target in targets if not (ROOT / target).exists()] == []
