@@ -24,7 +24,7 @@ from routing.weights import check_weights
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 SCHEMES = ("http",)
-_METADATA_HOSTS = {"metadata", "metadata.google.internal", "instance-data"}
+_METADATA_HOSTS = {"metadata", "metadata.google.internal", "metadata.goog", "instance-data"}
 _METADATA_ADDRESSES = {"100.100.100.200", "fd00:ec2::254"}
 _NUMERIC_HOST = re.compile(r"(0x[0-9a-f]*|[0-9]+)(\.(0x[0-9a-f]*|[0-9]+)){0,3}", re.IGNORECASE)
 _DOTTED_QUAD = re.compile(r"((25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])(\.(?!$)|$)){4}")
@@ -259,7 +259,8 @@ def _is_metadata(parts: SplitResult) -> bool:
     except ValueError:
         return False
     plain = getattr(address, "ipv4_mapped", None) or address
-    return plain.is_link_local or str(plain) in _METADATA_ADDRESSES
+    without_zone, _, _ = str(plain).partition("%")
+    return plain.is_link_local or without_zone in _METADATA_ADDRESSES
 
 
 def _is_disguised(parts: SplitResult) -> bool:

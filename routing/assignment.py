@@ -26,8 +26,8 @@ def assign(route: Route, unit: str | None, entropy: int, forced: str | None = No
     """The arm for a unit; without a unit the request is its own, drawn by `entropy` (64 random bits).
 
     Precedence: kill switch, forced arm (where the route allows it), split. `forced` is the name the caller
-    asked for; an unknown or disallowed one is ignored. Anything wrong in the route's split ends in the champion
-    with reason DEFAULT.
+    asked for; an unknown or disallowed one is ignored. Anything wrong in the route's split ends in the
+    champion with reason DEFAULT.
     """
     hash64 = entropy if unit is None else unit_hash(route.salt, unit)
     if route.kill_switch:

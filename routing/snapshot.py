@@ -8,7 +8,7 @@ import msgspec
 
 from routing.errors import BadSnapshot
 from routing.tokens import SigningKey
-from routing.types import Route
+from routing.types import Match, Route
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,9 +26,9 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if not self.keys:
             raise BadSnapshot("keys must hold at least one signing key, got none")
-        seen: dict[tuple[str | None, str | None], str] = {}
+        seen: dict[tuple[str, str], str] = {}
         for route in self.routes:
-            place = (route.match.host, route.match.path_prefix)
+            place = place_of(route.match)
             if place in seen:
                 raise BadSnapshot(f"routes {seen[place]} and {route.name} have the same match {place}")
             seen[place] = route.name
@@ -45,10 +45,7 @@ class RouteTable:
         self.keys = {key.id: key for key in snapshot.keys}
         self._by_id = {route.id: route for route in snapshot.routes}
         self._by_name = {route.name: route for route in snapshot.routes}
-        self._by_place = {
-            (_host_key(route.match.host), _prefix_key(route.match.path_prefix)): route
-            for route in snapshot.routes
-        }
+        self._by_place = {place_of(route.match): route for route in snapshot.routes}
         self._hosts = {host for host, _ in self._by_place}
 
     def find(self, host: str, path: str) -> Route | None:
@@ -67,6 +64,11 @@ class RouteTable:
     def by_name(self, name: str) -> Route | None:
         """The route with this name."""
         return self._by_name.get(name)
+
+
+def place_of(match: Match) -> tuple[str, str]:
+    """What a match comes to, however it is written: two that have the same place match the same requests."""
+    return _host_key(match.host), _prefix_key(match.path_prefix)
 
 
 def _host_key(host: str | None) -> str:

@@ -12,11 +12,12 @@ from struct import Struct
 
 import msgspec
 
-from routing.errors import BadToken
+from routing.errors import BadSnapshot, BadToken
 from routing.types import Reason
 
 TOKEN_VERSION = 1
 MAC_BYTES = 16
+MAX_KEY_ID = 0xFFFF
 # version, key id, flags, reason, route, arm, epoch, snapshot, propensity, unit hash, time, nonce
 _LAYOUT = Struct(">BHBBIIIQHQQQ")
 _TOKEN_BYTES = _LAYOUT.size + MAC_BYTES
@@ -26,10 +27,20 @@ _REASON_CODES = {reason: code for code, reason in enumerate(_REASONS)}
 
 
 class SigningKey(msgspec.Struct, frozen=True, kw_only=True):
-    """A secret that signs decision tokens; 16 to 64 bytes."""
+    """A secret that signs decision tokens.
+
+    Raises:
+        BadSnapshot: the id does not fit into a token, or the secret is not 16 to 64 bytes long.
+    """
 
     id: int
     secret: bytes
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.id <= MAX_KEY_ID:
+            raise BadSnapshot(f"keys.id must be in [0, {MAX_KEY_ID}], got {self.id}")
+        if not 16 <= len(self.secret) <= 64:
+            raise BadSnapshot(f"keys.secret must be 16 to 64 bytes long, got {len(self.secret)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +92,8 @@ def verify(token: str, keys: Mapping[int, SigningKey]) -> Claims:
     key = keys.get(key_id)
     if version != TOKEN_VERSION or key is None or not hmac.compare_digest(mac, _mac(body, key)):
         raise BadToken("decision was not signed by this gateway")
+    if reason >= len(_REASONS):
+        raise BadToken(f"decision must have a reason below {len(_REASONS)}, got {reason}")
     return Claims(
         route_id=route,
         arm_id=arm,

@@ -11,6 +11,9 @@ from routing.errors import BadSnapshot
 TOTAL_BP = 10_000
 """Traffic shares are integers in basis points: 10,000 bp = 100 %."""
 
+SALT_BYTES = 64
+"""The longest salt, which is the longest key of BLAKE2b."""
+
 
 class Role(StrEnum):
     """What an arm is to its route."""
@@ -103,7 +106,8 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     """A public name, the arms behind it, and how unpinned traffic is divided among them.
 
     Raises:
-        BadSnapshot: there is not exactly one champion, or the shares do not cover [0, 10,000).
+        BadSnapshot: there is not exactly one champion, the shares do not cover [0, 10,000), or the salt is
+            not 1 to 64 bytes of UTF-8.
     """
 
     id: int
@@ -123,6 +127,8 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
         champions = [arm.name for arm in self.arms if arm.role is Role.CHAMPION]
         if len(champions) != 1:
             raise BadSnapshot(f"route {self.name}: arms must hold exactly one champion, got {champions}")
+        if not 1 <= (size := len(self.salt.encode())) <= SALT_BYTES:
+            raise BadSnapshot(f"route {self.name}: salt must be 1 to {SALT_BYTES} bytes long, got {size}")
         self._check_shares()
 
     def _check_shares(self) -> None:

@@ -1,12 +1,12 @@
-"""How are the 10,000 buckets divided among the arms, so that a change moves the fewest units?
+"""How are the 10,000 buckets divided among the arms, and which units move when that changes?
 
-A challenger grows only out of the champion's buckets and gives buckets back only to the champion: a unit
-never moves between two challengers, and never to an arm whose share did not grow.
+A challenger grows out of the champion's buckets and gives buckets back to the champion, no more than its
+share changed by. A unit moves between two challengers only where the champion had too few buckets of its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from routing.errors import BadWeights
 from routing.types import TOTAL_BP, Share
@@ -18,29 +18,34 @@ def check_weights(weights: Mapping[str, int], arms: Collection[str]) -> None:
     Raises:
         BadWeights: an unknown arm, a share outside [0, 10,000], or a sum other than 10,000.
     """
-    for arm, weight in weights.items():
+    for arm in weights:
         if arm not in arms:
             raise BadWeights(f"weights names unknown arm {arm!r}; the route has {sorted(arms)}")
-        if not 0 <= weight <= TOTAL_BP:
-            raise BadWeights(f"weights.{arm} must be in [0, {TOTAL_BP}], got {weight}")
-    if (total := sum(weights.values())) != TOTAL_BP:
-        raise BadWeights(f"weights must sum to {TOTAL_BP}, got {total}")
+    _check_amounts(weights.items())
 
 
 def lay_out(previous: Sequence[Share], weights: Mapping[int, int], champion_id: int) -> tuple[Share, ...]:
     """The new division of the buckets for `weights` (arm id → bp, summing to 10,000).
 
     `previous` is the division in force (empty: all the champion's). Buckets of arms that are gone go to the
-    champion first; then each challenger gives back what it has too much of, and last takes what it lacks.
+    champion first; then each challenger gives back what it has too much of, and last takes what it lacks,
+    of what was given back only when nothing else is left.
+
+    Raises:
+        BadWeights: a share outside [0, 10,000], or a sum other than 10,000.
     """
+    _check_amounts(weights.items())
     owners = _owners(previous, weights, champion_id)
+    free = _held(owners, champion_id)
     challengers = [arm_id for arm_id in weights if arm_id != champion_id]
     for arm_id in challengers:
-        held = [index for index, owner in enumerate(owners) if owner == arm_id]
-        for index in held[weights[arm_id] :]:
-            owners[index] = champion_id
+        surplus = _held(owners, arm_id)[weights[arm_id] :]
+        _give(owners, surplus, champion_id)
+        free += surplus
     for arm_id in challengers:
-        _take(owners, arm_id, weights[arm_id], champion_id)
+        lacking = weights[arm_id] - owners.count(arm_id)
+        _give(owners, free[:lacking], arm_id)
+        free = free[lacking:]
     return _shares(owners)
 
 
@@ -60,6 +65,16 @@ def arm_at(shares: Sequence[Share], bucket: int) -> int:
     raise BadWeights(f"bucket must be in [0, {TOTAL_BP}), got {bucket}")
 
 
+def _check_amounts(weights: Iterable[tuple[object, int]]) -> None:
+    total = 0
+    for arm, weight in weights:
+        if not 0 <= weight <= TOTAL_BP:
+            raise BadWeights(f"weights.{arm} must be in [0, {TOTAL_BP}], got {weight}")
+        total += weight
+    if total != TOTAL_BP:
+        raise BadWeights(f"weights must sum to {TOTAL_BP}, got {total}")
+
+
 def _owners(previous: Sequence[Share], weights: Mapping[int, int], champion_id: int) -> list[int]:
     owners = [champion_id] * TOTAL_BP
     for share in previous:
@@ -68,14 +83,13 @@ def _owners(previous: Sequence[Share], weights: Mapping[int, int], champion_id: 
     return owners
 
 
-def _take(owners: list[int], arm_id: int, wanted: int, champion_id: int) -> None:
-    lacking = wanted - owners.count(arm_id)
-    for index, owner in enumerate(owners):
-        if lacking <= 0:
-            return
-        if owner == champion_id:
-            owners[index] = arm_id
-            lacking -= 1
+def _held(owners: Sequence[int], arm_id: int) -> list[int]:
+    return [index for index, owner in enumerate(owners) if owner == arm_id]
+
+
+def _give(owners: list[int], buckets: Iterable[int], arm_id: int) -> None:
+    for index in buckets:
+        owners[index] = arm_id
 
 
 def _shares(owners: Sequence[int]) -> tuple[Share, ...]:

@@ -18,7 +18,8 @@ from app.db.session import Connection
 from app.db.timeline import Entry, Kind
 from policies.errors import BadSpec, IllegalTransition
 from policies.lifecycle import Rollout, begin, set_split, with_arms
-from policies.spec import ArmSpec, RouteSpec
+from policies.spec import RouteSpec
+from routing.snapshot import place_of
 
 _KEYED_BY_NAME = ("arms", "metrics")
 
@@ -79,8 +80,10 @@ async def declare(
 
 
 def differences(before: RouteSpec, after: RouteSpec) -> tuple[Difference, ...]:
-    """Every field in which two declarations differ."""
+    """Every field in which two declarations differ; the goal too, where the order of metrics decides it."""
     old, new = (dict(_fields("", plain(document_of(spec)))) for spec in (before, after))
+    if before.policy.goal is None and after.policy.goal is None:
+        old["policy.goal"], new["policy.goal"] = (spec.goal and spec.goal.name for spec in (before, after))
     names = [*old, *(name for name in new if name not in old)]
     return tuple(
         Difference(name, old.get(name), new.get(name)) for name in names if old.get(name) != new.get(name)
@@ -94,7 +97,6 @@ class _Plan:
     spec: RouteSpec
     target: Placement
     wanted: Placement
-    kept_arms: tuple[ArmSpec, ...]
     kept: tuple[Difference, ...]
 
     @classmethod
@@ -111,7 +113,7 @@ class _Plan:
         absent = [Difference(f"arms.{arm.name}", "in service", "absent") for arm in stay]
         kept = (*(field for field in moved if field.before != field.after), *absent)
         whole = replace(spec, arms=(*spec.arms, *stay))
-        return cls(whole, target, wanted, stay, kept)
+        return cls(whole, target, wanted, kept)
 
 
 async def _create(connection: Connection, spec: RouteSpec, author: Author) -> Declared:
@@ -169,7 +171,7 @@ async def _write_arms(
 
 async def _refuse_same_match(connection: Connection, spec: RouteSpec) -> None:
     for other in await routes.load_routes(connection):
-        if other.name != spec.name and other.spec.match == spec.match:
+        if other.name != spec.name and place_of(other.spec.match) == place_of(spec.match):
             raise Conflict(
                 f"match of route {spec.name!r} must differ from that of route {other.name!r}, "
                 f"got path_prefix {spec.match.path_prefix!r} and host {spec.match.host!r} for both"

@@ -21,3 +21,7 @@ class Conflict(DatabaseError):
 
 class NotFound(DatabaseError):
     """There is no such thing."""
+
+
+class Unreadable(DatabaseError):
+    """A row that this version cannot read: another version, or another program, wrote it."""

@@ -8,10 +8,13 @@ from pathlib import Path
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 
 import migrations
 from app.db.session import Database
+
+_LOCK = 0x6B696E676D616B65
+"""The advisory lock of whoever migrates a PostgreSQL database; no other program is likely to use this one."""
 
 
 def migrate(url: str) -> tuple[str | None, str]:
@@ -34,6 +37,8 @@ async def migrate_database(url: str) -> tuple[str | None, str]:
 
 
 def _upgrade(connection: Connection) -> tuple[str | None, str]:
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
     config = Config()
     config.set_main_option("script_location", str(Path(migrations.__path__[0])))
     config.attributes["connection"] = connection

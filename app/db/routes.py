@@ -10,7 +10,7 @@ import msgspec
 from sqlalchemy import Row, Select, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.db.errors import NotFound
+from app.db.errors import NotFound, Unreadable
 from app.db.tables import arms, rollouts, routes
 from policies.lifecycle import Rollout
 from policies.spec import ArmSpec, RouteSpec
@@ -179,7 +179,14 @@ async def _load(connection: AsyncConnection, query: Select[Any]) -> list[StoredR
     arms_of: dict[int, list[Row[Any]]] = {}
     for arm in (await connection.execute(live.order_by(arms.c.id))).all():
         arms_of.setdefault(arm.route_id, []).append(arm)
-    return [_stored(row, arms_of.get(row.id, [])) for row in rows]
+    return [_readable(row, arms_of.get(row.id, [])) for row in rows]
+
+
+def _readable(row: Row[Any], arm_rows: Sequence[Row[Any]]) -> StoredRoute:
+    try:
+        return _stored(row, arm_rows)
+    except msgspec.MsgspecError as error:
+        raise Unreadable(f"route {row.name!r} was not written by this version: {error}") from error
 
 
 def _stored(row: Row[Any], arm_rows: Sequence[Row[Any]]) -> StoredRoute:

@@ -43,7 +43,7 @@ class Database:
                 if connection.dialect.name == "sqlite":
                     await connection.execute(text("BEGIN"))
                 else:
-                    await connection.execution_options(isolation_level="REPEATABLE READ")
+                    connection = await connection.execution_options(isolation_level="REPEATABLE READ")
                 yield connection
 
     @asynccontextmanager

@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Any
 
 import msgspec
-from sqlalchemy import Row, insert, select
+from sqlalchemy import Row, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db import versions
@@ -119,7 +119,7 @@ async def champion_at(connection: AsyncConnection, route_id: int, at_ms: int) ->
         return None
     others = (timeline.c.champion != then.champion, timeline.c.id < then.id)
     last_other = await connection.scalar(
-        select(timeline.c.id).where(timeline.c.route_id == route_id, *others).order_by(timeline.c.id.desc())
+        select(func.max(timeline.c.id)).where(timeline.c.route_id == route_id, *others)
     )
     reigns = mine.where(timeline.c.id > (last_other or 0)).order_by(timeline.c.id)
     crowned = (await connection.execute(reigns.limit(1))).one()

@@ -13,6 +13,7 @@ from pathlib import Path
 from app.db import decisions, rollups
 from app.db.routes import StoredRoute, load_by_id
 from app.db.session import Connection, Database
+from app.events.spool import SpoolError
 from app.events.spool_reader import Batch, acknowledge, read_batch, spool_id
 from app.events.tally import Tally
 from app.events.types import DecisionEvent, Event, OutcomeEvent
@@ -33,21 +34,30 @@ class Recorder:
         """Copy everything that the spools held when asked; gives the number of events.
 
         Raises:
-            SpoolError: a spool cannot be read.
+            SpoolError: a spool cannot be read; the others were copied.
             DatabaseUnavailable: nothing of the batch in hand was written.
         """
-        return sum([await self.drain_spool(path) for path in sorted(self._spools.glob("*.db"))])
-
-    async def drain_spool(self, path: Path) -> int:
-        """As `drain`, for one spool."""
         copied = 0
-        while count := await self._copy_batch(path):
-            copied += count
-            if count < BATCH_EVENTS:
-                break
+        broken: SpoolError | None = None
+        for path in sorted(self._spools.glob("*.db")):
+            try:
+                copied += await self.drain_spool(path)
+            except SpoolError as error:
+                broken = error
+        if broken is not None:
+            raise broken
         return copied
 
-    async def _copy_batch(self, path: Path) -> int:
+    async def drain_spool(self, path: Path) -> int:
+        """As `drain`, for one spool; what comes while it is copied waits for the next time."""
+        batch = await self._copy_batch(path)
+        asked_for, copied = batch.newest_seq, len(batch.events)
+        while batch.events and batch.last_seq < asked_for:
+            batch = await self._copy_batch(path)
+            copied += len(batch.events)
+        return copied
+
+    async def _copy_batch(self, path: Path) -> Batch:
         identity = await asyncio.to_thread(spool_id, path)
         async with self._database.read() as connection:
             mark = await decisions.spool_mark(connection, identity)
@@ -55,8 +65,8 @@ class Recorder:
         if batch.events:
             async with self._database.transaction() as connection:
                 await _record_once(connection, batch)
-        await asyncio.to_thread(acknowledge, path, max(mark.seq, batch.last_seq))
-        return len(batch.events)
+        await asyncio.to_thread(acknowledge, path, identity, max(mark.seq, batch.last_seq))
+        return batch
 
 
 async def _record_once(connection: Connection, batch: Batch) -> None:
@@ -125,22 +135,30 @@ async def _write_outcomes(
     connection: Connection, entry: _Entry, told: Sequence[tuple[OutcomeEvent, str]]
 ) -> None:
     known = await decisions.known_outcomes(connection, {decision_id(event.decision) for event, _ in told})
-    new: list[tuple[OutcomeEvent, str]] = []
+    standing: dict[tuple[str, str, str], tuple[OutcomeEvent, str]] = {}
     for event, place in told:
-        siblings = known[decision_id(event.decision), event.metric]
-        if (standing := siblings.get(event.key)) is not None:
-            entry.counts.conflicts += standing.value != event.value
-            continue
+        decision = decision_id(event.decision)
+        siblings = known[decision, event.metric]
         outcome = Outcome(event.value, event.at_ms, event.received_at_ms, place)
-        _count_outcome(entry, event, siblings, outcome)
+        if (rival := siblings.get(event.key)) is not None:
+            entry.counts.conflicts += rival.value != outcome.value
+            if _received(rival) <= _received(outcome):
+                continue
+        before = list(siblings.values())
         siblings[event.key] = outcome
-        new.append((event, place))
-    await decisions.insert_outcomes(connection, new)
+        _count_outcome(entry, event, before, list(siblings.values()))
+        standing[decision, event.metric, event.key] = (event, place)
+    await decisions.write_outcomes(connection, list(standing.values()))
+
+
+def _received(outcome: Outcome) -> tuple[int, str]:
+    """Of repeats, the smallest stands: the one received first, then the smallest event."""
+    return outcome.received_at_ms, outcome.event
 
 
 def _count_outcome(
-    entry: _Entry, event: OutcomeEvent, siblings: dict[str, Outcome], outcome: Outcome
+    entry: _Entry, event: OutcomeEvent, before: Sequence[Outcome], after: Sequence[Outcome]
 ) -> None:
     route = entry.routes[event.decision.route_id]
     if (metric := route.spec.metric(event.metric)) is not None:
-        entry.tally.outcome(route, event.decision, metric, list(siblings.values()), outcome)
+        entry.tally.outcome(route, event.decision, metric, before, after)

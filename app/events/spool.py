@@ -39,7 +39,9 @@ class SpoolError(Exception):
 class Spool:
     """A worker's spool. Its methods may be called from any thread; only `close` waits for the disk.
 
-    Mutable state: `_queue` (what waits for the disk), `_next_seq` (writer thread only), `dropped`.
+    Two may write to one file for a while, as when a worker takes over from one that is still draining.
+
+    Mutable state: `_queue` (what waits for the disk), `dropped`.
 
     Raises:
         SpoolError: the file cannot be opened.
@@ -53,7 +55,7 @@ class Spool:
         self._urgent = False
         self._closing = False
         self._connection = _open(path)
-        self._next_seq = _last_sequence(self._connection) + 1
+        self.id = identity(self._connection)
         self._swept_at = time.monotonic()
         self._thread = threading.Thread(target=self._run, name=f"spool-{path.stem}", daemon=True)
         self._thread.start()
@@ -64,8 +66,11 @@ class Spool:
         return len(self._queue)
 
     def append(self, event: DecisionEvent) -> None:
-        """Write a decision down soon; never waits, never raises. When too many wait, it is dropped."""
-        if len(self._queue) >= MAX_WAITING:
+        """Write a decision down soon; never waits, never raises.
+
+        One that cannot be written, as when too many wait or the spool is closed, is counted as dropped.
+        """
+        if self._closing or len(self._queue) >= MAX_WAITING:
             self.dropped += 1
             return
         self._queue.append(event)
@@ -120,17 +125,18 @@ class Spool:
 
     def _write(self, events: Sequence[Event]) -> SpoolError | None:
         try:
-            rows = [(seq, encode(event)) for seq, event in enumerate(events, self._next_seq)]
+            bodies = [encode(event) for event in events]
             with self._connection:
+                self._connection.execute("BEGIN IMMEDIATE")
+                rows = enumerate(bodies, _last_sequence(self._connection) + 1)
                 self._connection.executemany("INSERT INTO events (seq, body) VALUES (?, ?)", rows)
         except (sqlite3.Error, OSError, ValueError, TypeError) as error:
             return SpoolError(f"{self.path.name} could not take {len(events)} events: {error}")
-        self._next_seq += len(events)
         return None
 
     def _sweep(self) -> None:
         self._swept_at = time.monotonic()
-        mark = read_mark(self.path)
+        mark = read_mark(self.path, self.id)
         try:
             with self._connection:
                 self._connection.execute(_DELETE_RECORDED, (mark, _SWEEP_ROWS))
@@ -143,26 +149,51 @@ def mark_path(spool: Path) -> Path:
     return spool.with_suffix(".mark")
 
 
-def read_mark(spool: Path) -> int:
-    """The highest sequence number of a spool that the database holds; 0 when none is known."""
+def read_mark(spool: Path, spool_id: str) -> int:
+    """The highest sequence number of a spool that the database holds; 0 when none is known.
+
+    A mark that an earlier spool left under the same name says nothing about this one.
+    """
     try:
-        return int(mark_path(spool).read_text())
+        owner, seq = mark_path(spool).read_text().split()
+        return int(seq) if owner == spool_id else 0
     except (OSError, ValueError):
         return 0
 
 
+def identity(connection: sqlite3.Connection) -> str:
+    """The id that a spool got when it was made.
+
+    Raises:
+        SpoolError: it has none yet.
+    """
+    row = connection.execute("SELECT id FROM meta").fetchone()
+    if row is None:
+        raise SpoolError("the spool has no id yet")
+    return str(row[0])
+
+
 def _open(path: Path) -> sqlite3.Connection:
+    """The spool's file, which appears whole: a recorder may look at any moment."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        connection = sqlite3.connect(path, check_same_thread=False, timeout=5)
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=FULL")
-        connection.executescript(_SCHEMA)
-        with connection:
-            if connection.execute("SELECT id FROM meta").fetchone() is None:
-                connection.execute("INSERT INTO meta (id) VALUES (?)", (uuid.uuid4().hex,))
+        if not path.exists():
+            draft = path.with_suffix(".new")
+            _connect(draft).close()
+            draft.replace(path)
+        return _connect(path)
     except (sqlite3.Error, OSError) as error:
         raise SpoolError(f"cannot open spool {path}: {error}") from error
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, check_same_thread=False, timeout=5)
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=FULL")
+    connection.executescript(_SCHEMA)
+    with connection:
+        if connection.execute("SELECT id FROM meta").fetchone() is None:
+            connection.execute("INSERT INTO meta (id) VALUES (?)", (uuid.uuid4().hex,))
     return connection
 
 

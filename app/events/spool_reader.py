@@ -8,16 +8,20 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.events.spool import SpoolError, mark_path, read_mark
+from app.events.spool import SpoolError, identity, mark_path, read_mark
 from app.events.types import Event, decode
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Consecutive events of a spool, from `first_seq` on. A body that cannot be read is None."""
+    """Consecutive events of a spool, from `first_seq` on. A body that cannot be read is None.
+
+    `newest_seq`: the sequence number of the newest event in the file, of this batch or later.
+    """
 
     spool_id: str
     first_seq: int
+    newest_seq: int
     events: tuple[Event | None, ...]
 
     @property
@@ -37,12 +41,13 @@ def read_batch(path: Path, after: int, limit: int) -> Batch:
             rows = connection.execute(
                 "SELECT seq, body FROM events WHERE seq > ? ORDER BY seq LIMIT ?", (after, limit)
             ).fetchall()
-            spool_id = _spool_id(connection)
+            newest = connection.execute("SELECT max(seq) FROM events").fetchone()[0]
+            spool_id = identity(connection)
     except sqlite3.Error as error:
         raise SpoolError(f"cannot read spool {path}: {error}") from error
     first = rows[0][0] if rows else after + 1
     contiguous = [row for index, row in enumerate(rows) if row[0] == first + index]
-    return Batch(spool_id, first, tuple(_event(body) for _, body in contiguous))
+    return Batch(spool_id, first, newest or after, tuple(_event(body) for _, body in contiguous))
 
 
 def spool_id(path: Path) -> str:
@@ -54,24 +59,24 @@ def spool_id(path: Path) -> str:
     return read_batch(path, 0, 0).spool_id
 
 
-def acknowledge(path: Path, seq: int) -> None:
-    """Tell a spool that the database holds its events up to `seq`; survives a crash between any two steps."""
-    if read_mark(path) == seq:
+def acknowledge(path: Path, spool_id: str, seq: int) -> None:
+    """Tell a spool that the database holds its events up to `seq`; survives a crash between any two steps.
+
+    Raises:
+        SpoolError: the mark cannot be written; the spool keeps its events.
+    """
+    if read_mark(path, spool_id) == seq:
         return
     fresh = mark_path(path).with_suffix(".mark.new")
-    fresh.write_text(str(seq))
-    os.replace(fresh, mark_path(path))
+    try:
+        fresh.write_text(f"{spool_id} {seq}")
+        os.replace(fresh, mark_path(path))
+    except OSError as error:
+        raise SpoolError(f"cannot write the mark of spool {path}: {error}") from error
 
 
 def _open_read_only(path: Path) -> sqlite3.Connection:
     return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=5)
-
-
-def _spool_id(connection: sqlite3.Connection) -> str:
-    row = connection.execute("SELECT id FROM meta").fetchone()
-    if row is None:
-        raise SpoolError("the spool has no id yet")
-    return str(row[0])
 
 
 def _event(body: bytes) -> Event | None:

@@ -7,7 +7,7 @@ after its day was judged is kept apart.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Sequence
 
 from app.clock import days_of
 from app.db.rollups import RollupKey
@@ -48,12 +48,16 @@ class Tally:
             self._add(route, event.decision, LATENCY, _one(event.latency_ms))
 
     def outcome(
-        self, route: StoredRoute, claims: Claims, metric: Metric, known: Collection[Outcome], new: Outcome
+        self,
+        route: StoredRoute,
+        claims: Claims,
+        metric: Metric,
+        before: Sequence[Outcome],
+        after: Sequence[Outcome],
     ) -> None:
-        """A decision has a further outcome of a metric, beside those known."""
-        before = _sums(metric, combine(metric.aggregate, list(known)))
-        after = _sums(metric, combine(metric.aggregate, [*known, new]))
-        self._add(route, claims, metric.name, after - before)
+        """The outcomes of a metric that a decision has are no longer those before, but those after."""
+        change = _sums(metric, combine(metric.aggregate, after))
+        self._add(route, claims, metric.name, change - _sums(metric, combine(metric.aggregate, before)))
 
     def _add(self, route: StoredRoute, claims: Claims, metric: str, change: Sums) -> None:
         day = days_of(route.spec.policy).day_of(claims.at_ms)

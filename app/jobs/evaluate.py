@@ -18,7 +18,7 @@ from policies.days import Day
 from policies.guardrails import GuardrailReading, breach
 from policies.lifecycle import Judged, Rollout, Trial, after_verdict, withdraw
 from policies.metrics import ERROR
-from policies.promotion import Evidence, Judgement, decide, extend, judge
+from policies.promotion import Evidence, Judgement, Streak, decide, extend, judge
 from policies.rollups import strata
 from policies.spec import Guardrail
 from policies.types import Action, Better, Phase, Verdict
@@ -74,10 +74,12 @@ async def _find(
     for trial in route.rollout.active_trials:
         if (found := await _breach(connection, route, trial, now_ms)) is not None:
             return found
-    for trial in route.rollout.active_trials:
-        if (day := due_day(route, trial, seen_through_ms)) is not None:
-            return await _judge_day(connection, route, trial, day, now_ms)
-    return None
+    days = [(due_day(route, trial, seen_through_ms), trial) for trial in route.rollout.active_trials]
+    due = [(day, trial) for day, trial in days if day is not None]
+    if not due:
+        return None
+    day, trial = min(due, key=lambda each: each[0])  # missed days are judged in the order of time
+    return await _judge_day(connection, route, trial, day, now_ms)
 
 
 def due_day(route: StoredRoute, trial: Trial, seen_through_ms: int) -> Day | None:
@@ -218,6 +220,11 @@ def _reason(evaluation: Evaluation) -> str:
     judgement: Judgement | None = evaluation.judgement
     if judgement is None:
         return evaluation.reason
-    streak = evaluation.streak
-    run = f"{streak.winning} winning" if streak.winning else f"{streak.losing} losing"
-    return f"{evaluation.reason} ({run} days running, {judgement.days} days of evidence)"
+    return f"{evaluation.reason} ({_run(evaluation.streak)}{judgement.days} days of evidence)"
+
+
+def _run(streak: Streak) -> str:
+    if streak.winning or streak.losing:
+        count, kind = (streak.winning, "winning") if streak.winning else (streak.losing, "losing")
+        return f"{count} {kind} {'day' if count == 1 else 'days running'}, "
+    return ""

@@ -55,11 +55,11 @@ class Jobs:
         await self.record()
 
     async def turn(self) -> None:
-        """Record; evaluate if it is time and everything was recorded; publish."""
-        seen_through_ms = now_ms()
+        """Record; evaluate if it is time; publish. While not everything is recorded only guardrails judge."""
+        asked_at_ms = now_ms()
         complete = await self.record()
-        if complete and seen_through_ms - self.status.evaluated_at_ms >= EVALUATE_SECONDS * 1000:
-            await self.evaluate(seen_through_ms)
+        if asked_at_ms - self.status.evaluated_at_ms >= EVALUATE_SECONDS * 1000:
+            await self.evaluate(asked_at_ms if complete else 0)
         await self.publish()
 
     async def record(self) -> bool:
@@ -73,7 +73,10 @@ class Jobs:
         return True
 
     async def evaluate(self, seen_through_ms: int) -> None:
-        """Judge what is due on every route. One that fails keeps its traffic, and the others are judged."""
+        """Judge what is due on every route. One that fails keeps its traffic, and the others are judged.
+
+        `seen_through_ms`: all events before this moment are in the database; 0: who knows.
+        """
         try:
             async with self._database.read() as connection:
                 routes = await load_routes(connection)
@@ -83,7 +86,7 @@ class Jobs:
         for route in routes:
             if route.rollout.active_trials:
                 await self._evaluate_route(route.name, seen_through_ms)
-        self.status.evaluated_at_ms = seen_through_ms
+        self.status.evaluated_at_ms = now_ms()
 
     async def publish(self) -> None:
         """Bring the gateways' snapshot up to date; what fails is tried again in the next turn."""

@@ -49,7 +49,7 @@ def upgrade() -> None:
         "outcomes",
         sa.Column("decision_id", sa.String(length=28), nullable=False),
         sa.Column("metric", sa.String(length=63), nullable=False),
-        sa.Column("key", sa.String(length=200), nullable=False),
+        sa.Column("key", sa.String(length=256), nullable=False),
         sa.Column("value", sa.Float(), nullable=False),
         sa.Column("at_ms", sa.BigInteger(), nullable=False),
         sa.Column("received_at_ms", sa.BigInteger(), nullable=False),

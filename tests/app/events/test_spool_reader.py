@@ -1,0 +1,203 @@
+"""What is in a spool is read in order, as it was written, by somebody who changes nothing in it."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.events.spool import Spool, SpoolError, mark_path, read_mark
+from app.events.spool_reader import acknowledge, read_batch, spool_id
+from app.events.types import DecisionEvent, OutcomeEvent, decode, encode
+from routing.tokens import Claims
+from routing.types import Reason
+from tests.app.events.facts import claims, made, told, write
+
+FIVE = tuple(made(claims(number)) for number in range(5))
+ID = "0" * 32
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A spool with five events, closed."""
+    path = tmp_path / "w0.db"
+    write(path, *FIVE)
+    return path
+
+
+def execute(path: Path, statement: str, *values: object) -> None:
+    """Changes a spool behind its back."""
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(statement, values)
+
+
+@pytest.mark.parametrize(
+    ("after", "limit", "first", "events"),
+    [(0, 10, 1, FIVE), (0, 2, 1, FIVE[:2]), (3, 10, 4, FIVE[3:]), (5, 10, 6, ()), (9, 10, 10, ())],
+)
+def test_a_batch_is_what_comes_next(
+    path: Path, after: int, limit: int, first: int, events: tuple[DecisionEvent, ...]
+) -> None:
+    """In order of their numbers, above the one that is known, and no more than asked for."""
+    batch = read_batch(path, after, limit)
+    assert (batch.first_seq, batch.events) == (first, events)
+    assert batch.last_seq == after + len(events)
+    assert batch.spool_id == spool_id(path)
+
+
+def test_a_gap_ends_a_batch(path: Path) -> None:
+    """What comes after it has its true number in the next batch."""
+    execute(path, "DELETE FROM events WHERE seq = 3")
+    batch = read_batch(path, 0, 10)
+    assert (batch.first_seq, batch.last_seq, batch.events) == (1, 2, FIVE[:2])
+    batch = read_batch(path, 2, 10)
+    assert (batch.first_seq, batch.last_seq, batch.events) == (4, 5, FIVE[3:])
+
+
+@pytest.mark.parametrize("body", [b"", b"\x00\xff", b"{}", b'{"type": "other"}', b"{", "text"])
+def test_a_body_that_is_no_event_keeps_its_place(path: Path, body: object) -> None:
+    """It is read as None, so that the numbers of the others stay right."""
+    execute(path, "UPDATE events SET body = ? WHERE seq = 2", body)
+    assert read_batch(path, 0, 10).events == (FIVE[0], None, *FIVE[2:])
+
+
+def test_reading_waits_for_nobody_and_changes_nothing(tmp_path: Path) -> None:
+    """While a worker has the spool open, what it has committed can be read, over and over."""
+    path = tmp_path / "w0.db"
+    write(path, *FIVE[:3])
+    spool = Spool(path)
+    assert read_batch(path, 0, 10) == read_batch(path, 0, 10)
+    assert read_batch(path, 0, 10).events == FIVE[:3]
+    spool.append(FIVE[3])
+    spool.close()
+    assert read_batch(path, 0, 10).events == FIVE[:4]
+
+
+def test_a_spool_keeps_its_id(path: Path) -> None:
+    """Over restarts, and no other spool has it."""
+    before = spool_id(path)
+    write(path, *FIVE)
+    write(path.with_name("w1.db"), *FIVE)
+    assert spool_id(path) == before != spool_id(path.with_name("w1.db"))
+
+
+@pytest.mark.parametrize("content", [None, b"", b"this is no database" * 100])
+def test_what_is_no_spool_is_said(tmp_path: Path, content: bytes | None) -> None:
+    """A file that is missing, empty or something else is named, and is not made into a spool."""
+    path = tmp_path / "w0.db"
+    if content is not None:
+        path.write_bytes(content)
+    for read in (spool_id, lambda path: read_batch(path, 0, 10)):
+        with pytest.raises(SpoolError, match=r"cannot read spool .*w0\.db"):
+            read(path)
+    assert (path.read_bytes() if path.exists() else None) == content
+
+
+def test_a_spool_without_an_id_cannot_be_read_yet(path: Path) -> None:
+    """A worker that has just made it has not named it yet: its numbers would mean nothing."""
+    execute(path, "DELETE FROM meta")
+    with pytest.raises(SpoolError, match="the spool has no id yet"):
+        read_batch(path, 0, 10)
+
+
+def test_a_mark_says_what_was_acknowledged(path: Path) -> None:
+    """The latest number stands, also a lower one, for this spool and no other."""
+    assert read_mark(path, ID) == 0
+    for seq in (3, 5, 5, 4):
+        acknowledge(path, ID, seq)
+        assert read_mark(path, ID) == seq
+    assert read_mark(path, "1" * 32) == 0
+    assert [file.name for file in path.parent.iterdir() if "new" in file.name] == []
+
+
+@pytest.mark.parametrize("content", [b"", b"5", b"\0\0\0", b"\xff", f"{ID} ".encode(), f"{ID} x".encode()])
+def test_a_mark_that_cannot_be_read_is_none(path: Path, content: bytes) -> None:
+    """Then nothing is deleted, and the next acknowledgement puts it right."""
+    mark_path(path).write_bytes(content)
+    assert read_mark(path, ID) == 0
+    acknowledge(path, ID, 5)
+    assert read_mark(path, ID) == 5
+
+
+def test_a_mark_that_cannot_be_written_is_said(path: Path) -> None:
+    """As a trouble of this spool, which keeps its events."""
+    mark_path(path).mkdir()
+    with pytest.raises(SpoolError, match="cannot write the mark of spool"):
+        acknowledge(path, ID, 5)
+    assert read_mark(path, ID) == 0
+
+
+def numbers(bits: int) -> st.SearchStrategy[int]:
+    """Unsigned integers, their bounds among them."""
+    return st.integers(0, 2**bits - 1)
+
+
+CLAIMED = st.builds(
+    Claims,
+    route_id=numbers(32),
+    arm_id=numbers(32),
+    unit_hash=numbers(64),
+    has_unit=st.booleans(),
+    reason=st.sampled_from(Reason),
+    propensity_bp=st.integers(0, 10_000),
+    epoch=numbers(32),
+    snapshot=numbers(64),
+    at_ms=numbers(47),
+    nonce=numbers(64),
+)
+FINITE = st.floats(allow_nan=False, allow_infinity=False)
+EVENTS = st.one_of(
+    st.builds(
+        DecisionEvent,
+        decision=CLAIMED,
+        served_arm_id=st.none() | numbers(32),
+        status=st.none() | st.integers(100, 999),
+        error=st.none() | st.booleans(),
+        latency_ms=st.none() | FINITE,
+    ),
+    st.builds(
+        OutcomeEvent,
+        decision=CLAIMED,
+        metric=st.text(min_size=1, max_size=63),
+        value=FINITE,
+        at_ms=numbers(47),
+        received_at_ms=numbers(47),
+        key=st.text(max_size=256),
+    ),
+)
+
+
+@given(event=EVENTS)
+def test_an_event_comes_back_as_it_was_written(event: DecisionEvent | OutcomeEvent) -> None:
+    """Whatever is in it: numbers of 64 bits, every finite value, any text."""
+    assert decode(encode(event)) == event
+
+
+def test_the_format_on_disk_never_changes() -> None:
+    """A recorder of a later version reads what an earlier worker wrote."""
+    outcome = told(claims(3), "conversion", 1.0, key="k")
+    assert msgspec.json.decode(encode(outcome)) == {
+        "type": "outcome",
+        "decision": {
+            "route_id": 1,
+            "arm_id": 2,
+            "unit_hash": 3,
+            "has_unit": False,
+            "reason": "SPLIT",
+            "propensity_bp": 5_000,
+            "epoch": 1,
+            "snapshot": 1,
+            "at_ms": 1_728_043_200_000,
+            "nonce": 3,
+        },
+        "metric": "conversion",
+        "value": 1.0,
+        "at_ms": 1_728_043_201_000,
+        "received_at_ms": 1_728_043_202_000,
+        "key": "k",
+    }
