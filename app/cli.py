@@ -1,0 +1,109 @@
+"""The command line: which commands there are, what each is called, and which exit code a failure has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from app.commands import comparison, demo, history, keys, rollouts, routes, serving
+from app.db.errors import DatabaseError
+from app.settings import BadSettings
+from policies.errors import PolicyError
+
+PROGRAM = "kingmaker"
+
+
+def main() -> None:
+    """Run a command and leave with its exit code: 0 fine, 1 refused or failed, 2 usage."""
+    app(prog_name=PROGRAM)
+
+
+class _Commands(TyperGroup):
+    """A group whose commands fail with one message on stderr, instead of a trace, where they were refused."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except _refusals() as error:
+            typer.echo(f"{PROGRAM}: {error}", err=True)
+            raise typer.Exit(1) from error
+
+
+def _refusals() -> tuple[type[Exception], ...]:
+    """What can be refused. Looked up when something was raised, as some of it is slow to load."""
+    from app.client import ControlPlaneError  # noqa: PLC0415  # httpx is slow to load
+    from app.config import ConfigError  # noqa: PLC0415  # and so is YAML
+
+    return BadSettings, ConfigError, ControlPlaneError, DatabaseError, PolicyError
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from app.version import VERSION  # noqa: PLC0415  # reading the package's metadata takes a moment
+
+        typer.echo(f"{PROGRAM} {VERSION}")
+        raise typer.Exit
+
+
+app = typer.Typer(cls=_Commands, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
+_get = typer.Typer(no_args_is_help=True, help="Show routes, and what is going on in them.")
+_keys = typer.Typer(no_args_is_help=True, help="Make, list and delete API keys, in the database itself.")
+
+
+@app.callback()
+def _kingmaker(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Put it in front of your models, register a challenger, report outcomes: it crowns the winner.
+
+    Options may also come from KINGMAKER_* variables; a flag has precedence. Exit codes: 0 fine, 1 refused or
+    failed, 2 usage.
+    """
+
+
+_COMMANDS: tuple[Callable[..., None], ...] = (
+    serving.serve,
+    serving.gateway,
+    serving.control,
+    serving.worker,
+    serving.migrate,
+    demo.demo,
+    routes.apply,
+    routes.export,
+    rollouts.start,
+    rollouts.promote,
+    rollouts.rollback,
+    rollouts.pause,
+    rollouts.resume,
+    rollouts.approve,
+    rollouts.kill,
+    history.timeline,
+    comparison.compare,
+)
+_GET: dict[str, Callable[..., None]] = {
+    "routes": routes.get_routes,
+    "route": routes.get_route,
+    "rollout": rollouts.get_rollout,
+    "evaluations": history.get_evaluations,
+    "metrics": history.get_metrics,
+    "champion": history.get_champion,
+}
+_KEYS: dict[str, Callable[..., None]] = {
+    "create": keys.create,
+    "list": keys.list_keys,
+    "delete": keys.delete,
+}
+
+for _command in _COMMANDS:
+    app.command()(_command)
+for _name, _command in _GET.items():
+    _get.command(_name)(_command)
+for _name, _command in _KEYS.items():
+    _keys.command(_name)(_command)
+app.add_typer(_get, name="get")
+app.add_typer(_keys, name="keys")

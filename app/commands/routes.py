@@ -1,0 +1,236 @@
+"""What does a file change about routes, and which file would declare them as they are now?"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import RenderableType
+
+from app.commands.answers import connect, show
+from app.commands.options import DEFAULT_SERVER, Json, Key, Route, Server
+from app.tables import cell, facts, shares, table
+
+if TYPE_CHECKING:
+    from app.client import ControlPlane
+
+_STANDARD_INPUT = "-"
+
+
+def apply(
+    file: Annotated[
+        str,
+        typer.Option(
+            "--file",
+            "-f",
+            metavar="FILE",
+            show_default=False,
+            help="Routes as YAML or JSON; - reads from standard input.",
+        ),
+    ],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would change.")] = False,
+    take_over: Annotated[
+        bool,
+        typer.Option(
+            "--take-over",
+            help="Set role and split as the file has them, even where a rollout has moved them.",
+        ),
+    ] = False,
+    server: Server = DEFAULT_SERVER,
+    key: Key = None,
+    as_json: Json = False,
+) -> None:
+    """Declare the routes of a file: all, or none if one is refused.
+
+    Role and split are initial values: where they have been moved since, they stay, unless --take-over.
+    """
+    documents = _read(file)
+    with connect(server, key) as control:
+        answers = [_declare(control, document, True, take_over) for document in documents]
+        if not dry_run:
+            answers = _declare_all(control, documents, take_over)
+    show({"routes": answers}, as_json, _draw_applied)
+
+
+def export(
+    route: Annotated[
+        str | None, typer.Argument(metavar="[ROUTE]", show_default=False, help="One route; by default all.")
+    ] = None,
+    server: Server = DEFAULT_SERVER,
+    key: Key = None,
+    as_json: Json = False,
+) -> None:
+    """Print routes as a file for `apply`, every default written out."""
+    with connect(server, key) as control:
+        found = [control.get("routes", route)] if route else control.get("routes")["routes"]
+    documents = [_without_nothing(document) for document in found]
+    content = documents[0] if route else {"routes": documents}
+    typer.echo(json.dumps(content, indent=2) if as_json else _yaml(content))
+
+
+def get_routes(server: Server = DEFAULT_SERVER, key: Key = None, as_json: Json = False) -> None:
+    """All routes."""
+    with connect(server, key) as control:
+        show(control.get("routes"), as_json, _draw_routes)
+
+
+def get_route(route: Route, server: Server = DEFAULT_SERVER, key: Key = None, as_json: Json = False) -> None:
+    """One route: its arms, metrics and policy."""
+    with connect(server, key) as control:
+        show(control.get("routes", route), as_json, _draw_route)
+
+
+def _read(file: str) -> list[dict[str, Any]]:
+    from app.config import ConfigError, load_documents  # noqa: PLC0415  # YAML is slow to load
+
+    source = "standard input" if file == _STANDARD_INPUT else file
+    try:
+        text = sys.stdin.read() if file == _STANDARD_INPUT else Path(file).read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"file {source} cannot be read: {error}") from error
+    documents = load_documents(text, source)
+    for index, document in enumerate(documents):
+        if problem := _problem(document, documents[:index]):
+            raise ConfigError(f"{source}: routes.{index}{problem}")
+    return documents
+
+
+def _problem(document: dict[str, Any], earlier: list[dict[str, Any]]) -> str | None:
+    """What no server could take, or would only refuse once the earlier routes are applied."""
+    name = document.get("route")
+    if not isinstance(name, str) or not name:
+        return f".route must be a name, got {name!r}"
+    try:
+        json.dumps(document, ensure_ascii=False, allow_nan=False).encode()
+    except (TypeError, ValueError) as error:
+        return f" ({name}) must hold what JSON can say, so quote dates and the like: {error}"
+    for other in earlier:
+        if _declared_match(other) == _declared_match(document):
+            return f".match must differ from that of route {other['route']!r}"
+    return None
+
+
+def _declared_match(document: dict[str, Any]) -> Any:
+    return document.get("match") or {"path_prefix": f"/r/{document['route']}"}
+
+
+def _declare(control: ControlPlane, document: dict[str, Any], dry_run: bool, take_over: bool) -> Any:
+    return control.put(
+        "routes",
+        document["route"],
+        body=document,
+        dry_run="true" if dry_run else None,
+        take_over="true" if take_over else None,
+    )
+
+
+def _declare_all(control: ControlPlane, documents: list[dict[str, Any]], take_over: bool) -> list[Any]:
+    """All in turn. Each has passed a dry run, so one that fails now says which ones are in force already."""
+    from app.client import ControlPlaneError  # noqa: PLC0415  # loaded with the client
+
+    answers: list[Any] = []
+    for document in documents:
+        try:
+            answers.append(_declare(control, document, False, take_over))
+        except ControlPlaneError as error:
+            done = ", ".join(answer["route"] for answer in answers) or "none"
+            message = f"{error}\n(route {document['route']} failed; applied before it: {done})"
+            raise ControlPlaneError(message, error.status) from error
+    return answers
+
+
+def _draw_applied(answer: dict[str, Any]) -> Iterator[RenderableType]:
+    if not answer["routes"]:
+        yield "no routes"
+    for applied in answer["routes"]:
+        yield f"{applied['route']}: {_outcome(applied)}"
+        if changes := applied["changes"]:
+            rows = [
+                (change["field"], _short(change["before"]), _short(change["after"])) for change in changes
+            ]
+            yield table(["field", "before", "after"], rows)
+        if kept := applied["kept"]:
+            rows = [(field["field"], _short(field["current"]), _short(field["declared"])) for field in kept]
+            yield "kept, as it was moved after it was declared (--take-over sets it as declared):"
+            yield table(["field", "kept", "declared"], rows)
+
+
+def _outcome(applied: dict[str, Any]) -> str:
+    if not applied["created"] and not applied["changes"]:
+        return "unchanged"
+    done = "created" if applied["created"] else "changed"
+    return f"would be {done}" if applied["dry_run"] else done
+
+
+def _short(value: Any) -> str:
+    return cell(value) if isinstance(value, str | None) else json.dumps(value, ensure_ascii=False)
+
+
+def _draw_routes(answer: dict[str, Any]) -> Iterator[RenderableType]:
+    rows = [
+        (route["route"], _champion(route), shares(route["split"]["weights"]), _goal(route), _match(route))
+        for route in answer["routes"]
+    ]
+    yield table(["route", "champion", "split (bp)", "goal", "match"], rows) if rows else "no routes"
+
+
+def _draw_route(route: dict[str, Any]) -> Iterator[RenderableType]:
+    weights = route["split"]["weights"]
+    yield facts({"route": route["route"], "match": _match(route), "unit": _unit(route), "goal": _goal(route)})
+    yield table(
+        ["arm", "role", "share (bp)", "url", "labels"],
+        [
+            (arm["name"], arm["role"], weights.get(arm["name"], 0), arm["url"], arm["labels"])
+            for arm in route["arms"]
+        ],
+    )
+    if route["metrics"]:
+        fields = ["name", "kind", "better", "window", "aggregate", "missing"]
+        rows = [[metric[field] for field in fields] for metric in route["metrics"]]
+        yield table(["metric", *fields[1:]], rows)
+    policy = {name: value for name, value in route["policy"].items() if name not in ("goal", "guardrails")}
+    yield table(["policy", "value"], [(name, cell(value)) for name, value in policy.items()])
+    yield table(
+        ["guardrail", "max. increase", "confidence", "min. events"],
+        [
+            (guard["metric"], guard["max_relative_increase"], guard["confidence"], guard["min_events"])
+            for guard in route["policy"]["guardrails"]
+        ],
+    )
+
+
+def _champion(route: dict[str, Any]) -> str:
+    return next(str(arm["name"]) for arm in route["arms"] if arm["role"] == "champion")
+
+
+def _goal(route: dict[str, Any]) -> str | None:
+    goal = route["policy"].get("goal")
+    return goal or next((metric["name"] for metric in route["metrics"]), None)
+
+
+def _match(route: dict[str, Any]) -> str:
+    match = route.get("match") or {}
+    return f"{match.get('host') or ''}{match.get('path_prefix') or ''}"
+
+
+def _unit(route: dict[str, Any]) -> str:
+    sources = {name: place for name, place in (route.get("unit") or {}).items() if place is not None}
+    return cell(sources) if sources else "each request"
+
+
+def _without_nothing(value: Any) -> Any:
+    """The value without fields that are null, which a file leaves out."""
+    if isinstance(value, dict):
+        return {name: _without_nothing(part) for name, part in value.items() if part is not None}
+    return [_without_nothing(part) for part in value] if isinstance(value, list) else value
+
+
+def _yaml(content: Any) -> str:
+    import yaml  # noqa: PLC0415  # slow to load, and only needed here
+
+    text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, default_flow_style=None, width=110)
+    return str(text).rstrip("\n")
