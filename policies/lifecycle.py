@@ -141,7 +141,10 @@ def start(rollout: Rollout, arm: str, share_bp: int, now_ms: int) -> Rollout:
         raise IllegalTransition(f"challenger {arm!r} is on trial already, with {rollout.share(arm)} bp")
     if not 0 < share_bp < TOTAL_BP:
         raise IllegalTransition(f"share must be in (0, {TOTAL_BP}), got {share_bp}")
-    return _redistribute(rollout, with_share(rollout.weights, arm, share_bp, rollout.champion), now_ms)
+    weights = with_share(rollout.weights, arm, share_bp, rollout.champion)
+    if starved := [trial.arm for trial in rollout.active_trials if not weights[trial.arm]]:
+        raise IllegalTransition(f"share {share_bp} would leave nothing for {starved[0]!r}, which is on trial")
+    return _redistribute(rollout, weights, now_ms)
 
 
 def promote(rollout: Rollout, arm: str | None, now_ms: int) -> Rollout:
@@ -266,7 +269,7 @@ def after_verdict(rollout: Rollout, policy: Policy, judged: Judged, now_ms: int)
     trial = replace(trial, streak=judged.streak, judged_days=judged.days, judged_through_ms=judged.day_end_ms)
     noted = _replace_trial(rollout, trial)
     if rollout.suspended or rollout.kill_switch:
-        return noted, Action.HOLD
+        return _as_earned(noted, trial, policy, judged), Action.HOLD
     match judged.action:
         case Action.ROLLBACK:
             return withdraw(noted, trial.arm, Phase.ROLLED_BACK, now_ms), Action.ROLLBACK
@@ -276,12 +279,32 @@ def after_verdict(rollout: Rollout, policy: Policy, judged: Judged, now_ms: int)
             return _step_or_hold(noted, trial, policy, judged, now_ms)
 
 
+def obstacle(rollout: Rollout, trial: Trial, policy: Policy, judged: Judged, now_ms: int) -> str | None:
+    """Why a step that was earned is not taken now, as a sentence; None when nothing is in its way."""
+    ramping = [
+        other.arm
+        for other in rollout.active_trials
+        if other.arm != trial.arm and other.phase in (Phase.RAMPING, Phase.AWAITING_APPROVAL)
+    ]
+    if rollout.kill_switch:
+        return "the kill switch is on"
+    if rollout.suspended:
+        return "automatic steps are suspended"
+    if ramping:
+        return f"{ramping[0]} is ramping, and one challenger ramps at a time"
+    if judged.day_end_ms <= trial.changed_at_ms:
+        return "the share has changed since that day"
+    if (left_ms := policy.bake_ms - (now_ms - trial.changed_at_ms)) > 0:
+        return f"the present share has to bake for {left_ms / 3_600_000:.2g} h more"
+    return None
+
+
 def _step_or_hold(
     rollout: Rollout, trial: Trial, policy: Policy, judged: Judged, now_ms: int
 ) -> tuple[Rollout, Action]:
     if not _earned(rollout, trial, policy, judged):
-        return _replace_trial(rollout, _no_longer_waiting(trial)), Action.HOLD
-    if not _may_step(rollout, trial, policy, judged, now_ms):
+        return _as_earned(rollout, trial, policy, judged), Action.HOLD
+    if obstacle(rollout, trial, policy, judged, now_ms) is not None:
         return rollout, Action.HOLD
     if policy.approval is Approval.MANUAL:
         waiting = replace(trial, phase=Phase.AWAITING_APPROVAL)
@@ -289,11 +312,12 @@ def _step_or_hold(
     return _step(rollout, trial, policy, now_ms)
 
 
-def _no_longer_waiting(trial: Trial) -> Trial:
-    if trial.phase is not Phase.AWAITING_APPROVAL:
-        return trial
+def _as_earned(rollout: Rollout, trial: Trial, policy: Policy, judged: Judged) -> Rollout:
+    """A step that waits for approval waits no longer once it is not earned any more."""
+    if trial.phase is not Phase.AWAITING_APPROVAL or _earned(rollout, trial, policy, judged):
+        return rollout
     stepped = trial.changed_at_ms > trial.started_at_ms
-    return replace(trial, phase=Phase.RAMPING if stepped else Phase.TRIAL)
+    return _replace_trial(rollout, replace(trial, phase=Phase.RAMPING if stepped else Phase.TRIAL))
 
 
 def _earned(rollout: Rollout, trial: Trial, policy: Policy, judged: Judged) -> bool:
@@ -301,16 +325,6 @@ def _earned(rollout: Rollout, trial: Trial, policy: Policy, judged: Judged) -> b
         return True
     last_step = next_share(policy.ramp_bp, rollout.share(trial.arm)) == TOTAL_BP
     return policy.advance is Advance.HEALTHY and not last_step and judged.verdict not in _NOT_HEALTHY
-
-
-def _may_step(rollout: Rollout, trial: Trial, policy: Policy, judged: Judged, now_ms: int) -> bool:
-    others_ramp = any(
-        other.arm != trial.arm and other.phase in (Phase.RAMPING, Phase.AWAITING_APPROVAL)
-        for other in rollout.active_trials
-    )
-    seen_at_this_share = judged.day_end_ms > trial.changed_at_ms
-    baked = now_ms - trial.changed_at_ms >= policy.bake_ms
-    return seen_at_this_share and baked and not others_ramp
 
 
 def _step(rollout: Rollout, trial: Trial, policy: Policy, now_ms: int) -> tuple[Rollout, Action]:

@@ -13,16 +13,20 @@ def next_share(ramp_bp: Sequence[int], share_bp: int) -> int:
 
 
 def with_share(weights: Mapping[str, int], arm: str, share_bp: int, champion: str) -> dict[str, int]:
-    """The split with `arm` at `share_bp`. The champion pays; other challengers only when it has nothing left.
+    """The split with `arm` at `share_bp`. The champion pays; others when it would be left short.
 
-    `weights` is arm → basis points, summing to 10,000, and so is the result; no arm is lost from it.
+    A champion without traffic is nothing to compare with: it keeps half of what `arm` leaves, or all that it
+    had if that was less. `weights` is arm → basis points, summing to 10,000, and so is the result; no arm is
+    lost from it.
     """
     others = {name: held for name, held in weights.items() if name not in (arm, champion)}
-    room = TOTAL_BP - share_bp
+    left = TOTAL_BP - share_bp
+    kept = min(weights[champion], left // 2)
+    room = left - kept
     for name in sorted(others, key=lambda other: others[other]):
         others[name] = min(others[name], room)
         room -= others[name]
-    return {champion: room, arm: share_bp, **others}
+    return {champion: kept + room, arm: share_bp, **others}
 
 
 def without(weights: Mapping[str, int], arm: str, champion: str) -> dict[str, int]:

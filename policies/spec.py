@@ -26,6 +26,7 @@ NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 SCHEMES = ("http",)
 _METADATA_HOSTS = {"metadata", "metadata.google.internal", "metadata.goog", "instance-data"}
 _METADATA_ADDRESSES = {"100.100.100.200", "fd00:ec2::254"}
+_USER_INFO = re.compile(r"//[^/?#]*@")
 _NUMERIC_HOST = re.compile(r"(0x[0-9a-f]*|[0-9]+)(\.(0x[0-9a-f]*|[0-9]+)){0,3}", re.IGNORECASE)
 _DOTTED_QUAD = re.compile(r"((25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])(\.(?!$)|$)){4}")
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}")
@@ -216,20 +217,25 @@ def _url_problems(where: str, url: str) -> Iterator[BadSpec]:
         parts = urlsplit(url)
         port = parts.port
     except ValueError as error:
-        yield BadSpec(where, f"is not a URL ({error}), got {url!r}")
+        yield BadSpec(where, f"is not a URL ({error}), got {_shown(url)!r}")
         return
     if parts.scheme not in SCHEMES:
         scheme = parts.scheme or "none"
-        yield BadSpec(where, f"must have scheme {' or '.join(SCHEMES)}, got {scheme!r} in {url!r}")
+        yield BadSpec(where, f"must have scheme {' or '.join(SCHEMES)}, got {scheme!r} in {_shown(url)!r}")
     if not parts.hostname or port == 0:
-        yield BadSpec(where, f"must name a host and a port above 0, got {url!r}")
+        yield BadSpec(where, f"must name a host and a port above 0, got {_shown(url)!r}")
     if parts.username or parts.password or parts.fragment or not _is_plain(url):
         bound = "must be in ASCII, without credentials, a fragment or spaces"
         yield BadSpec(where, f"{bound}, got host {parts.hostname!r}")
     if _is_disguised(parts):
         yield BadSpec(where, f"must write an IPv4 address as four decimal numbers, got {parts.hostname!r}")
     if _is_metadata(parts):
-        yield BadSpec(where, f"must not be a link-local or metadata address, got {url!r}")
+        yield BadSpec(where, f"must not be a link-local or metadata address, got {_shown(url)!r}")
+
+
+def _shown(url: str) -> str:
+    """The URL as a message may repeat it: without credentials."""
+    return _USER_INFO.sub("//…@", url)
 
 
 def _headers_problems(where: str, headers: Sequence[ArmHeader]) -> Iterator[BadSpec]:
@@ -310,9 +316,11 @@ def _policy_problems(spec: RouteSpec) -> Iterator[BadSpec]:
 def _day_problems(policy: Policy) -> Iterator[BadSpec]:
     yield from _in_range("policy.bake", policy.bake_ms, 0, 365 * CALENDAR_DAY_MS, " ms")
     yield from _in_range("policy.day.length", policy.day_length_ms, MINIMUM_DAY_MS, CALENDAR_DAY_MS, " ms")
-    if policy.horizon_days < policy.minimum_days:
-        bound = f"must be at least minimum_days {policy.minimum_days}"
-        yield BadSpec("policy.horizon_days", f"{bound}, got {policy.horizon_days}")
+    for name in ("minimum_days", "winning_days"):
+        if policy.horizon_days < (least := getattr(policy, name)):
+            yield BadSpec(
+                "policy.horizon_days", f"must be at least {name} {least}, got {policy.horizon_days}"
+            )
 
 
 def _guardrail_problems(where: str, guardrail: Guardrail, spec: RouteSpec) -> Iterator[BadSpec]:

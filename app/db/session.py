@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Insert, Table, event, text
@@ -108,6 +109,12 @@ def upsert(connection: AsyncConnection, table: Table) -> Any:
 
 def _sqlite_engine(url: str) -> AsyncEngine:
     engine = create_async_engine(url, connect_args={"timeout": _BUSY_SECONDS, "isolation_level": None})
+
+    @event.listens_for(engine.sync_engine, "do_connect")
+    def require_folder(*_: object) -> None:
+        """Said here, because the driver's thread leaves a trace on stderr when a file cannot be opened."""
+        if engine.url.database and not Path(engine.url.database).parent.is_dir():
+            raise FileNotFoundError(f"there is no folder for the database {engine.url.database}")
 
     @event.listens_for(engine.sync_engine, "connect")
     def configure(connection: Any, _record: object) -> None:

@@ -63,6 +63,7 @@ class Answer:
         """Takes one header field: kept for the caller, or understood and dropped."""
         lower = name.lower()
         self.head_bytes += len(name) + len(value) + 4
+        value = value.rstrip(b" \t")
         if lower == b"content-length":
             self.length = int(value)
         elif lower == b"transfer-encoding":
@@ -81,6 +82,10 @@ class Answer:
             self.malformed = True
         if len(self.named) > 1 or self.named not in ([], [b"close"], [b"keep-alive"]):
             self.lines = [line for line in self.lines if line.partition(b":")[0].lower() not in self.named]
+
+    def keeps_alive(self, version: str) -> bool:
+        """Whether the arm's connection outlives an answer that has no body (RFC 9112, 9.3)."""
+        return b"close" not in self.named and (version != "1.0" or b"keep-alive" in self.named)
 
     def take_body(self) -> list[bytes]:
         """The pieces of the body that nobody has taken yet; they are forgotten here."""

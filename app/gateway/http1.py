@@ -77,7 +77,7 @@ class ClientConnection(asyncio.Protocol):
     @property
     def is_idle(self) -> bool:
         """Whether no request is being read, waiting or being answered."""
-        return self._current is None and not self._queue and self._parsing is None
+        return self._current is None and not self._queue and not self._rest and self._parsing is None
 
     @property
     def is_reading(self) -> bool:
@@ -111,6 +111,8 @@ class ClientConnection(asyncio.Protocol):
             return
         self._deadline = monotonic() + IDLE_SECONDS if self._parsing is None else self._deadline
         self.proceed()
+        if self._front.draining:
+            self.drain()
 
     def abort(self) -> None:
         """Ends the connection at once: the answer that was promised cannot be completed."""
@@ -129,6 +131,10 @@ class ClientConnection(asyncio.Protocol):
         else:
             self._transport.pause_reading()
 
+    def on_new_arm(self) -> None:
+        """Told by the exchange: another arm gets the request, and what the last one did not take is moot."""
+        self._arm_full = False
+
     def set_arm_full(self, full: bool) -> None:
         """Told by the exchange: whether the arm takes no more of the request for now."""
         self._arm_full = full
@@ -136,12 +142,12 @@ class ClientConnection(asyncio.Protocol):
 
     def expire(self, now: float) -> None:
         """Ends the connection when the caller has been silent for too long."""
+        request, current = self._parsing, self._current
         if now >= self._write_deadline:
             self.abort()
-        if now < self._deadline:
+        elif now < self._deadline:
             return
-        request = self._parsing
-        if self._current is not None and (request is not self._current or not self._reading):
+        elif self._queue or (current is not None and (request is not current or not self._reading)):
             self._deadline = now + BODY_SECONDS
         elif request is None or self._answering or self._deaf:
             self.abort()
@@ -181,6 +187,7 @@ class ClientConnection(asyncio.Protocol):
         self._write_deadline = _NEVER
         if self._handler is not None:
             self._handler.resume_answer()
+        self.proceed()
 
     def data_received(self, data: bytes) -> None:
         if self._deaf:
@@ -232,12 +239,16 @@ class ClientConnection(asyncio.Protocol):
         self._deadline = _NEVER
 
     def _feed(self, data: bytes) -> None:
-        try:
-            self._parser.feed_data(data)
-        except HttpParserUpgrade as upgrade:
-            self._ignore_upgrade(data[upgrade.args[0] :])
-        except HttpParserError:
-            self._on_malformed()
+        rest = data
+        while rest:
+            try:
+                self._parser.feed_data(rest)
+                break
+            except HttpParserUpgrade as upgrade:
+                rest = rest[upgrade.args[0] :] if self._ignore_upgrade() else b""
+            except HttpParserError:
+                self._on_malformed()
+                break
         request = self._parsing
         if request is None or self._deaf:
             return
@@ -247,12 +258,15 @@ class ClientConnection(asyncio.Protocol):
         if self._unseen > HEAD_BYTES + _SLICE_BYTES:
             self._fault(431, f"header and trailer fields must be at most {HEAD_BYTES} bytes, got more")
 
-    def _ignore_upgrade(self, rest: bytes) -> None:
-        """Goes on in HTTP/1.1 after a request that asked for another protocol; its body is still to come."""
+    def _ignore_upgrade(self) -> bool:
+        """Goes on in HTTP/1.1 after a request that asked for another protocol; its body is still to come.
+
+        False when the request is refused, and what follows it is not to be read.
+        """
         request = self._parsing
         self._parser = HttpRequestParser(self)
         if request is None or request.fault is not None:
-            return
+            return False
         framing = (
             b"Transfer-Encoding: chunked"
             if request.chunked
@@ -264,8 +278,7 @@ class ClientConnection(asyncio.Protocol):
         if self._muted:
             self._parser.feed_data(b"POST / HTTP/1.1\r\n%b\r\n\r\n" % framing)
             self._muted = False
-        if rest:
-            self._feed(rest)
+        return True
 
     def _on_malformed(self) -> None:
         if not self._deaf:
@@ -288,7 +301,7 @@ class ClientConnection(asyncio.Protocol):
         if self._handler is not None:
             self._handler.on_body()
         while not self._transport.is_closing():
-            if self._current is None and self._queue:
+            if self._current is None and self._queue and self._has_taken_answers():
                 self._begin(self._queue.popleft())
             elif self._rest and not self._queue and not self._deaf and self._has_room():
                 data, self._rest = self._rest[:_SLICE_BYTES], self._rest[_SLICE_BYTES:]
@@ -299,6 +312,10 @@ class ClientConnection(asyncio.Protocol):
                 break
         self._advancing = False
         self._balance()
+
+    def _has_taken_answers(self) -> bool:
+        """Whether the caller has read most of what it was sent; until then nothing more is asked for it."""
+        return self._write_deadline == _NEVER
 
     def _has_room(self) -> bool:
         current = self._current

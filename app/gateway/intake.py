@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -28,9 +28,10 @@ _RETRY = b"Retry-After: 1\r\n"
 
 
 class DecideBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What may be sent to decide."""
+    """What may be sent to decide. `context` is for routes that declare features of it; weights need none."""
 
     unit: str | None = None
+    context: dict[str, Any] = {}
 
 
 class Refusal:

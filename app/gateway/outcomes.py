@@ -160,9 +160,9 @@ def _outcome(entry: object) -> Outcome:
         raise Rejected(Code.BAD_VALUE, f"value must be a finite number, got {entry['value']!r}"[:200])
     try:
         outcome = msgspec.convert(entry, Outcome)
-    except msgspec.ValidationError as error:
+    except (msgspec.ValidationError, UnicodeError) as error:
         raise Rejected(Code.BAD_OUTCOME, f"outcome has the wrong shape: {error}") from error
-    if not outcome.id.isascii() and any("\ud800" <= character <= "\udfff" for character in outcome.id):
+    if "\0" in outcome.id or any("\ud800" <= character <= "\udfff" for character in outcome.id):
         raise Rejected(Code.BAD_OUTCOME, f"id must be text, got {outcome.id!r}"[:200])
     if len(outcome.id) > KEY_CHARACTERS:
         raise Rejected(

@@ -63,10 +63,10 @@ class Pool:
 
     def release(self, connection: UpstreamConnection) -> None:
         """Takes a connection that can serve again; it begins the attempt that waits longest."""
-        if self.retired and not self.waiting:
-            connection.close()
-        elif (attempt := self._next_waiting()) is not None:
+        if (attempt := self._next_waiting()) is not None:
             connection.begin(attempt)
+        elif self.retired:
+            connection.close()
         else:
             connection.idle_since = monotonic()
             self.idle.append(connection)

@@ -170,6 +170,7 @@ class Exchange:
         return unit
 
     def _try(self, arm: Arm, deadline: float) -> None:
+        self._client.on_new_arm()
         self._attempt = attempt = self._worker.attempt(self, self._routing.targets[arm.id], deadline)
         attempt.pool.acquire(attempt)
 

@@ -90,6 +90,7 @@ class Request:
         if self.head_bytes > HEAD_BYTES:
             self.refuse(431, f"request head must be at most {HEAD_BYTES} bytes, got more")
             return
+        value = value.rstrip(b" \t")
         take = _TAKE.get(lower)
         if take is not None:
             take(self, value)

@@ -26,6 +26,7 @@ from app.gateway.worker import TICK_SECONDS, Worker
 
 SNAPSHOT_SECONDS = 0.1
 FIGURES_SECONDS = 1.0
+_ABORT_SECONDS = 1.0
 _FIGURES_AGE_SECONDS = 10.0
 _BACKLOG = 1024
 
@@ -74,6 +75,7 @@ class Life:
         self.worker = Worker(loop, self._spool, counters, SystemRandom(), self._others)
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._server: asyncio.Server | None = None
+        self._signalled = False
 
     async def start(self) -> None:
         """Accepts from now on, with a snapshot or without one."""
@@ -95,20 +97,25 @@ class Life:
         if self._server is not None:
             self._server.close()
         self.worker.drain()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._options.drain_seconds):
-                await self.worker.quiet.wait()
+        await self._quiet(self._options.drain_seconds)
         for timer in self._timers.values():
             timer.cancel()
         self.worker.close()
-        await asyncio.sleep(0)
+        await self._quiet(_ABORT_SECONDS)
         await self._loop.run_in_executor(None, self._spool.close)
         self._figures.unlink(missing_ok=True)
         _log.info("ended", extra={"fields": {"worker": self._options.worker}})
 
+    async def _quiet(self, seconds: float) -> None:
+        """Waits until every connection has ended, with what it leaves to be recorded."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self.worker.quiet.wait()
+
     def _on_signal(self) -> None:
-        if self.stopped.is_set():
+        if self._signalled:
             os._exit(1)
+        self._signalled = True
         self.stopped.set()
 
     def _on_parent(self) -> None:

@@ -61,8 +61,9 @@ class SnapshotFile:
             seen = (status.st_ino, status.st_mtime_ns, status.st_size)
             if seen == self._seen:
                 return None
+            content = self._path.read_bytes()
             self._seen = seen
-            return routing_of(_decode(self._path.read_bytes()), self._environment)
+            return routing_of(_decode(content), self._environment)
         except FileNotFoundError:
             return None
         except (OSError, RecursionError, RoutingError, msgspec.MsgspecError, UnicodeError) as error:

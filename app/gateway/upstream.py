@@ -227,6 +227,7 @@ class UpstreamConnection(asyncio.Protocol):
         answer.end_head(status)
         if self._head_only and status >= 200:
             answer.complete = True
+            self._reusable = answer.keeps_alive(self._parser.get_http_version())
 
     def on_body(self, piece: bytes) -> None:
         answer = self._answer
@@ -261,7 +262,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.resume()
         if self._head_only:
             self._parser = HttpResponseParser(self)
-        if self._reusable and self.request_sent and not self.closed:
+        if self._reusable and self.request_sent and not self._stuck and not self.closed:
             self.pool.release(self)
         else:
             self.close()

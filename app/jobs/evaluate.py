@@ -16,7 +16,7 @@ from app.db.session import Connection, Database
 from app.db.timeline import Entry, Kind
 from policies.days import Day
 from policies.guardrails import GuardrailReading, breach
-from policies.lifecycle import Judged, Rollout, Trial, after_verdict, withdraw
+from policies.lifecycle import Judged, Rollout, Trial, after_verdict, obstacle, withdraw
 from policies.metrics import ERROR
 from policies.promotion import Evidence, Judgement, Streak, decide, extend, judge
 from policies.rollups import strata
@@ -108,7 +108,7 @@ async def _judge_day(
         challenger=trial.arm,
         champion=route.rollout.champion,
         verdict=judgement.verdict,
-        reason=judgement.reason,
+        reason=judgement.reason + _withheld(route, trial, judged, action, now_ms),
         action=action,
         streak=streak,
         judgement=judgement,
@@ -118,6 +118,14 @@ async def _judge_day(
         trial_started_at_ms=trial.started_at_ms,
     )
     return Finding(evaluation, rollout, frozen_through_ms=day.end_ms)
+
+
+def _withheld(route: StoredRoute, trial: Trial, judged: Judged, action: Action, now_ms: int) -> str:
+    """Why nothing came of what the day called for."""
+    if judged.action in (Action.HOLD, action) or action is not Action.HOLD:
+        return ""
+    why = obstacle(route.rollout, trial, route.spec.policy, judged, now_ms)
+    return f"; {judged.action} withheld: {why}" if why is not None else ""
 
 
 async def _evidence(connection: Connection, route: StoredRoute, trial: Trial, day: Day) -> Evidence:

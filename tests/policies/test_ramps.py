@@ -37,11 +37,19 @@ def test_a_challenger_that_leaves_pays_its_champion(weights: dict[str, int]) -> 
     assert split == {**weights, "a": weights["a"] + weights["c"], "c": 0}
 
 
-def test_other_challengers_pay_only_when_the_champion_has_nothing_left() -> None:
-    """The largest of the others pays first."""
-    weights = {"a": 1_000, "b": 2_000, "c": 3_000, "d": 4_000}
-    assert with_share(weights, "b", 3_000, champion="a") == {"a": 0, "b": 3_000, "c": 3_000, "d": 4_000}
-    assert with_share(weights, "b", 6_000, champion="a") == {"a": 0, "b": 6_000, "c": 3_000, "d": 1_000}
+def test_other_challengers_pay_only_when_the_champion_would_be_left_short() -> None:
+    """The champion pays down to half of what is left, then the largest of the others pays first."""
+    weights = {"a": 5_000, "b": 500, "c": 1_500, "d": 3_000}
+    assert with_share(weights, "b", 2_000, champion="a") == {"a": 4_000, "b": 2_000, "c": 1_500, "d": 2_500}
+    assert with_share(weights, "b", 5_000, champion="a") == {"a": 2_500, "b": 5_000, "c": 1_500, "d": 1_000}
+    assert with_share(weights, "b", 800, champion="a") == {"a": 4_700, "b": 800, "c": 1_500, "d": 3_000}
+
+
+@given(weights=splits(), share_bp=st.integers(0, 9_998))
+def test_a_champion_with_traffic_keeps_some(weights: dict[str, int], share_bp: int) -> None:
+    """Whatever a challenger steps up to, there is still something to compare it with."""
+    split = with_share(weights, "b", share_bp, champion="a")
+    assert split["a"] >= min(weights["a"], (10_000 - share_bp) // 2)
 
 
 @pytest.mark.parametrize(

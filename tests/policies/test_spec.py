@@ -392,3 +392,11 @@ def test_a_header_that_would_break_the_request_is_refused(
     assert where == field
     assert what.startswith(message)
     assert of_header(ArmHeader(name="Authorization", env="MODEL_TOKEN")) == []
+
+
+@pytest.mark.parametrize(
+    "url", ["https://me:hunter2@model/", "http://me:hunter2@169.254.169.254/", "//me:hunter2@m"]
+)
+def test_no_message_repeats_credentials(url: str) -> None:
+    """Whatever else is wrong with a URL, a password in it stays out of answers and logs."""
+    assert "hunter2" not in " ".join(str(error) for error in arm_problems(ArmSpec("a", url), "arm"))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from random import Random
@@ -16,7 +18,7 @@ from app.gateway.snapshots import routing_of
 from app.gateway.worker import TICK_SECONDS, Worker
 from routing.snapshot import Snapshot
 from routing.tokens import Claims, SigningKey, verify
-from routing.types import TOTAL_BP, Arm, Match, MetricRule, Role, Route, Share, Upstream
+from routing.types import TOTAL_BP, Arm, ArmHeader, Match, MetricRule, Role, Route, Share, Upstream
 
 KEY = SigningKey(id=7, secret=b"k" * 32)
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -37,6 +39,10 @@ class Message:
 
     def __getitem__(self, name: str) -> str | None:
         return next((value for known, value in self.fields if known == name), None)
+
+    def all(self, name: str) -> list[str]:
+        """The values of every field with this name."""
+        return [value for known, value in self.fields if known == name]
 
 
 async def read_message(reader: asyncio.StreamReader, *, bodiless: bool = False) -> Message:
@@ -67,7 +73,8 @@ Script = Callable[[Message, asyncio.StreamWriter], Awaitable[None]]
 class ArmServer:
     """A model endpoint. `script` answers; `seen` are the requests, `connections` how many were opened.
 
-    `eager` answers before the body is read; `stop_reading` never reads one.
+    `eager` answers before the body is read; `stop_reading` never reads one. `receive_bytes` is what the
+    system takes in for it before it reads.
     """
 
     def __init__(self) -> None:
@@ -78,6 +85,8 @@ class ArmServer:
         self.eager: Script | None = None
         self.stop_reading = False
         self.port = 0
+        self.receive_bytes: int | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
 
     @staticmethod
     def say(answer: bytes, *, close: bool = False) -> Script:
@@ -91,44 +100,56 @@ class ArmServer:
         return script
 
     async def start(self) -> None:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
-        self.port = self._server.sockets[0].getsockname()[1]
+        listener = socket.create_server(("127.0.0.1", self.port))
+        if self.receive_bytes is not None:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self.receive_bytes)
+        self._server = await asyncio.start_server(self._serve, sock=listener)
+        self.port = listener.getsockname()[1]
 
     async def stop(self) -> None:
-        """Stops accepting, and drops every connection."""
+        """Stops accepting, and drops every connection, whatever its script is doing."""
         self._server.close()
         for writer in list(self.open):
             writer.transport.abort()
-        await asyncio.sleep(0)
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
         self.connections += 1
         self.open.add(writer)
-        try:
-            if self.stop_reading:
-                await asyncio.sleep(60)
-            if self.eager is not None:
-                await reader.readuntil(b"\r\n\r\n")
-                await self.eager(Message("", []), writer)
-                await reader.read()
-            while not writer.is_closing():
-                request = await read_message(reader)
-                self.seen.append(request)
-                await self.script(request, writer)
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
-        finally:
-            self.open.discard(writer)
-            writer.close()
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
+            await self._answer(reader, writer)
+        self._tasks.discard(task)
+        self.open.discard(writer)
+        writer.close()
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self.stop_reading:
+            await asyncio.Event().wait()
+        if self.eager is not None:
+            await reader.readuntil(b"\r\n\r\n")
+            await self.eager(Message("", []), writer)
+            await reader.read()
+        while not writer.is_closing():
+            request = await read_message(reader)
+            self.seen.append(request)
+            await self.script(request, writer)
 
 
 @dataclass
 class Memory:
-    """A spool that keeps events in memory; `refuses` makes it a full disk."""
+    """A spool that keeps events in memory; `refuses`: the disk is full; `slow`: it is not done yet."""
 
     events: list[DecisionEvent] = field(default_factory=list)
     outcomes: list[OutcomeEvent] = field(default_factory=list)
     refuses: bool = False
+    slow: bool = False
+    undone: list[Callable[[SpoolError | None], None]] = field(default_factory=list)
     dropped: int = 0
     waiting: int = 0
 
@@ -138,6 +159,8 @@ class Memory:
     def commit(self, events: Sequence[OutcomeEvent], done: Callable[[SpoolError | None], None]) -> None:
         if self.refuses:
             done(SpoolError("disk is full"))
+        elif self.slow:
+            self.undone.append(done)
         else:
             self.outcomes += events
             done(None)
@@ -153,7 +176,9 @@ class Stage:
         self.worker = Worker(self.loop, self.spool, Counters("w0"), Random(1), list)
         self.version = 0
         self.port = 0
+        self.environment: dict[str, str] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self._callers: list[asyncio.StreamWriter] = []
 
     async def start(self) -> None:
         await self.champion.start()
@@ -167,23 +192,21 @@ class Stage:
         if self._timer is not None:
             self._timer.cancel()
         self._server.close()
+        for caller in self._callers:
+            caller.close()
         self.worker.close()
         await self.champion.stop()
         await self.challenger.stop()
-        for _ in range(3):
-            await asyncio.sleep(0.001)
+        await until(self.worker.quiet.is_set)
+        await asyncio.sleep(0.001)
 
     def route(self, challenger_bp: int = 5_000, **changes: Any) -> Route:
         """Adopts a snapshot with one route, `/r/bid`, with this share for the challenger."""
-        arms = (
-            Arm(id=1, name="old", url=f"http://127.0.0.1:{self.champion.port}/score", role=Role.CHAMPION),
-            Arm(id=2, name="new", url=f"http://127.0.0.1:{self.challenger.port}/v2", role=Role.CHALLENGER),
-        )
         settings: dict[str, Any] = {
             "id": 1,
             "name": "bid",
             "match": Match(path_prefix="/r/bid"),
-            "arms": arms,
+            "arms": self.arms(),
             "shares": shares(challenger_bp),
             "salt": "salt",
             "epoch": 3,
@@ -191,21 +214,29 @@ class Stage:
                 MetricRule(name="conversion", kind="binary", window_ms=3_600_000),
                 MetricRule(name="profit", kind="continuous", window_ms=3_600_000),
             ),
-            "upstream": Upstream(timeout_ms=2_000, connect_timeout_ms=250),
+            "upstream": limits(),
         }
         route = Route(**{**settings, **changes})
         self.version += 1
         snapshot = Snapshot(version=self.version, created_at_ms=0, routes=(route,), keys=(KEY,))
-        self.worker.adopt(routing_of(snapshot, {}))
+        self.worker.adopt(routing_of(snapshot, self.environment))
         return route
 
-    @staticmethod
-    def patient(timeout_ms: int) -> Upstream:
-        """Settings with this deadline."""
-        return Upstream(timeout_ms=timeout_ms)
+    def arms(self, **headers: str) -> tuple[Arm, Arm]:
+        """Champion and challenger; `headers` are sent to the champion, with values from the environment."""
+        declared = tuple(ArmHeader(name=name, env=variable) for name, variable in headers.items())
+        old = f"http://127.0.0.1:{self.champion.port}/score"
+        new = f"http://127.0.0.1:{self.challenger.port}/v2"
+        return (
+            Arm(id=1, name="old", url=old, role=Role.CHAMPION, headers=declared),
+            Arm(id=2, name="new", url=new, role=Role.CHALLENGER),
+        )
 
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        return await asyncio.open_connection("127.0.0.1", self.port)
+        """A caller's connection; it ends with the stage at the latest."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port, limit=1024 * 1024)
+        self._callers.append(writer)
+        return reader, writer
 
     async def send(self, raw: bytes) -> Message:
         """Sends bytes on a connection of their own, and reads one answer."""
@@ -250,6 +281,20 @@ def shares(challenger_bp: int) -> tuple[Share, ...]:
     return tuple(share for share in both if share.start_bp < share.end_bp)
 
 
+def limits(**changes: Any) -> Upstream:
+    """Deadlines that no claim runs into on a busy machine, except where they are what it is about."""
+    return Upstream(**{"timeout_ms": 20_000, "connect_timeout_ms": 10_000, **changes})
+
+
+async def say_nothing(_: Message, __: asyncio.StreamWriter) -> None:
+    """The script of an arm that hangs."""
+
+
+async def close_at_once(_: Message, writer: asyncio.StreamWriter) -> None:
+    """The script of an arm that dies when it should answer."""
+    writer.close()
+
+
 def claims_of(answer: Message) -> Claims:
     """What the answer's decision token says."""
     token = answer["kingmaker-decision"]
@@ -257,8 +302,8 @@ def claims_of(answer: Message) -> Claims:
     return verify(token, {KEY.id: KEY})
 
 
-async def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+async def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
     """Waits for a condition, with a bound."""
     async with asyncio.timeout(seconds):
-        while not condition():
+        while not condition():  # noqa: ASYNC110  # of most that is waited for here, nobody sets an event
             await asyncio.sleep(0.005)

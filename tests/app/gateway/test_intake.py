@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from datetime import UTC, datetime, timedelta
@@ -13,7 +14,7 @@ import pytest
 from app.gateway.outcomes import judge
 from routing.tokens import Claims, SigningKey, sign
 from routing.types import Reason, UnitKind, UnitSource
-from tests.app.gateway.stage import KEY, Stage, claims_of, request
+from tests.app.gateway.stage import KEY, Stage, claims_of, request, until
 
 
 async def decision(stage: Stage) -> str:
@@ -109,6 +110,15 @@ FORGED = sign(Claims(1, 1, 1, False, Reason.SPLIT, 1, 1, 1, 1, 1), SigningKey(id
         ({"id": 5}, "bad_outcome"),
         ({"id": "x" * 257}, "bad_outcome"),
         ({"surplus": 1}, "bad_outcome"),
+        ({"\ud800": 1}, "bad_outcome"),
+        ({"id": "\ud800"}, "bad_outcome"),
+        ({"id": "k\0"}, "bad_outcome"),
+        ({"decision": "\ud800"}, "bad_decision"),
+        ({"metric": "\ud800"}, "unknown_metric"),
+        ({"value": 10**400}, "bad_value"),
+        ({"value": -float("inf")}, "bad_value"),
+        ({"at": "9999-12-31T23:59:59-14:00"}, "from_future"),
+        ({"at": "0001-01-01T00:00:00+14:00"}, "bad_outcome"),
     ],
 )
 async def test_each_fault_of_an_outcome_has_its_code(
@@ -139,6 +149,32 @@ async def test_outcomes_that_cannot_be_made_durable_are_not_accepted(stage: Stag
     assert (status, answer["title"]) == (503, "Service Unavailable")
 
 
+async def test_an_outcome_is_acknowledged_only_once_it_is_on_disk(stage: Stage) -> None:
+    """Until the spool says that it is done, the caller hears nothing."""
+    token = await decision(stage)
+    stage.spool.slow = True
+    reporting = asyncio.create_task(report(stage, {"decision": token, "metric": "profit", "value": 1}))
+    await until(lambda: len(stage.spool.undone) == 1)
+    done, _ = await asyncio.wait([reporting], timeout=0.2)
+    assert not done
+    stage.spool.undone[0](None)
+    assert (await reporting)[0] == 202
+
+
+async def test_who_does_not_wait_for_the_disk_harms_nobody(stage: Stage) -> None:
+    """The caller may have left when its outcomes are on disk."""
+    token = await decision(stage)
+    stage.spool.slow = True
+    body = json.dumps({"decision": token, "metric": "profit", "value": 1}).encode()
+    _, writer = await stage.connect()
+    writer.write(request("POST", "/v1/outcomes", body))
+    await until(lambda: len(stage.spool.undone) == 1)
+    writer.close()
+    await until(stage.worker.quiet.is_set)
+    stage.spool.undone[0](None)
+    assert (await stage.ask(path="/healthz")).status == 200
+
+
 async def test_too_large_a_body_is_refused_before_it_is_read(stage: Stage) -> None:
     """The declared length is enough."""
     raw = b"POST /v1/outcomes HTTP/1.1\r\nHost: a\r\nContent-Length: 999999999\r\n\r\n"
@@ -150,7 +186,7 @@ async def test_decide_answers_with_the_assignment_alone(stage: Stage) -> None:
     stage.route(unit=UnitSource(kind=UnitKind.HEADER, name="X-User-Id"))
     proxied = claims_of(await stage.ask(X_User_Id="u1"))
     called = len(stage.champion.seen) + len(stage.challenger.seen)
-    answer = await stage.ask("POST", "/v1/decide/bid", b'{"unit": "u1"}')
+    answer = await stage.ask("POST", "/v1/decide/bid", b'{"unit": "u1", "context": {"country": "DE"}}')
     document = json.loads(answer.body)
     assert answer.status == 200
     assert document["arm"] == {1: "old", 2: "new"}[proxied.arm_id]
@@ -172,18 +208,6 @@ async def test_decide_refuses_what_it_does_not_know(
 ) -> None:
     """Unknown routes and unknown fields are refused; a body may be left out."""
     assert (await stage.ask("POST", path, body)).status == status
-
-
-async def test_metrics_count_what_happened(stage: Stage) -> None:
-    """Requests by route, arm, reason and class; latency; connections; spool."""
-    stage.route(0)
-    await stage.ask()
-    await stage.ask()
-    text = (await stage.ask(path="/metrics")).body.decode()
-    series = 'kingmaker_requests_total{route="bid",arm="old",reason="STATIC",code="2xx",worker="w0"} 2'
-    assert series in text.splitlines()
-    assert 'kingmaker_request_seconds_count{route="bid",arm="old",worker="w0"} 2' in text.splitlines()
-    assert f'kingmaker_snapshot_version{{worker="w0"}} {stage.version}' in text.splitlines()
 
 
 async def test_a_head_of_health_has_no_body(stage: Stage) -> None:

@@ -8,8 +8,20 @@ import pytest
 
 from app.gateway import decisions
 from routing.assignment import Assignment
-from routing.types import Arm, ArmHeader, Match, Reason, Role, Route, UnitKind, UnitSource, Upstream
-from tests.app.gateway.stage import OK, ArmServer, Message, Stage, claims_of, request, until
+from routing.types import Match, Reason, UnitKind, UnitSource
+from tests.app.gateway.stage import (
+    OK,
+    ArmServer,
+    Message,
+    Stage,
+    claims_of,
+    close_at_once,
+    limits,
+    read_message,
+    request,
+    say_nothing,
+    until,
+)
 
 BY_USER = UnitSource(kind=UnitKind.HEADER, name="X-User-Id")
 
@@ -46,61 +58,6 @@ async def test_a_decision_is_written_down_once(stage: Stage) -> None:
     assert event.latency_ms > 0
 
 
-async def test_the_arm_gets_the_request_and_what_it_needs_to_know(stage: Stage) -> None:
-    """Path, query, body and headers arrive; hop-by-hop fields do not; decision, route and arm are added."""
-    stage.route(0)
-    await stage.ask(
-        "POST", "/r/bid/a%2Fb?x=1", b"hello", X_Custom="kept", Connection="X-Gone", X_Gone="1", TE="gzip"
-    )
-    (seen,) = stage.champion.seen
-    assert seen.line == "POST /score/a%2Fb?x=1 HTTP/1.1"
-    assert seen.body == b"hello"
-    assert seen["x-custom"] == "kept"
-    assert seen["x-gone"] is seen["te"] is seen["connection"] is None
-    assert seen["host"] == f"127.0.0.1:{stage.champion.port}"
-    assert seen["x-forwarded-for"] == "127.0.0.1"
-    assert seen["x-forwarded-host"] == "gateway.test"
-    assert (seen["kingmaker-route"], seen["kingmaker-arm"]) == ("bid", "old")
-
-
-async def test_our_headers_cannot_be_forged(stage: Stage) -> None:
-    """Kingmaker headers of the caller and of the arm are removed, in every spelling that a server may accept."""
-    stage.route(0)
-    stage.champion.script = ArmServer.say(
-        b"HTTP/1.1 200 OK\r\nKingmaker-Arm: evil\r\nkingmaker-x: 1\r\nContent-Length: 0\r\n\r\n"
-    )
-    answer = await stage.send(
-        b"GET /r/bid HTTP/1.1\r\nHost: a\r\nKingmaker-Decision: evil\r\nKingmaker_Arm: evil\r\n"
-        b"Content_Length: 5\r\nKingmaker-Key: k\r\n\r\n"
-    )
-    (seen,) = stage.champion.seen
-    assert [value for name, value in answer.fields if name == "kingmaker-arm"] == ["old"]
-    assert answer["kingmaker-x"] is None
-    assert "evil" not in {value for _, value in seen.fields}
-    assert seen["kingmaker-key"] is seen["content_length"] is None
-
-
-async def test_forwarded_chains_are_continued(stage: Stage) -> None:
-    """A proxy in front is believed about addresses it names; our peer is appended."""
-    stage.route(0)
-    await stage.ask(X_Forwarded_For="10.0.0.9", X_Forwarded_Proto="https")
-    (seen,) = stage.champion.seen
-    assert seen["x-forwarded-for"] == "10.0.0.9, 127.0.0.1"
-    assert seen["x-forwarded-proto"] == "https"
-
-
-async def test_an_arm_gets_its_own_headers_and_query(stage: Stage) -> None:
-    """Declared headers replace the caller's; the arm's own query comes first."""
-    url = f"http://127.0.0.1:{stage.champion.port}/score?key=1"
-    headers = (ArmHeader(name="Authorization", value="Bearer arm"),)
-    champion = Arm(id=1, name="old", url=url, role=Role.CHAMPION, headers=headers)
-    stage.route(0, arms=(champion,))
-    await stage.ask(path="/r/bid?x=2", Authorization="Bearer caller")
-    (seen,) = stage.champion.seen
-    assert seen.line == "GET /score?key=1&x=2 HTTP/1.1"
-    assert [value for name, value in seen.fields if name == "authorization"] == ["Bearer arm"]
-
-
 async def test_no_route_is_a_problem(stage: Stage) -> None:
     """A path under no match is answered 404 with a problem document."""
     answer = await stage.ask(path="/elsewhere")
@@ -122,167 +79,6 @@ async def test_a_host_routes_too(stage: Stage) -> None:
     answer = await stage.send(b"GET http://bid.test/v1/chat?a=1 HTTP/1.1\r\nHost: other\r\n\r\n")
     assert answer.status == 200
     assert stage.champion.seen[0].line == "GET /score/v1/chat?a=1 HTTP/1.1"
-
-
-async def close_at_once(_: Message, writer: asyncio.StreamWriter) -> None:
-    """An arm that dies while it answers."""
-    writer.close()
-
-
-async def say_nothing(_: Message, __: asyncio.StreamWriter) -> None:
-    """An arm that hangs."""
-
-
-FAULTS = {
-    "5xx": ArmServer.say(b"HTTP/1.1 503 No\r\nContent-Length: 3\r\n\r\nbad"),
-    "closed": close_at_once,
-    "garbage": ArmServer.say(b"\x00\x01nonsense\r\n\r\n"),
-    "bare line feeds": ArmServer.say(b"HTTP/1.1 200 OK\nContent-Length: 2\n\nok"),
-    "two framings": ArmServer.say(
-        b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
-    ),
-    "endless head": ArmServer.say(b"HTTP/1.1 200 OK\r\nX: " + b"y" * 200_000),
-    "switching": ArmServer.say(b"HTTP/1.1 101 S\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n"),
-}
-
-
-@pytest.mark.parametrize("fault", FAULTS)
-async def test_the_champion_answers_for_a_failing_challenger(stage: Stage, fault: str) -> None:
-    """Whatever the challenger does wrong, the caller gets the champion's answer, and the event says so."""
-    stage.route(10_000)
-    stage.challenger.script = FAULTS[fault]
-    answer = await stage.ask("POST", body=b"payload")
-    (event,) = stage.spool.events
-    assert (answer.status, answer.body) == (200, b"ok")
-    assert answer["kingmaker-arm"] == "old"
-    assert answer["kingmaker-assigned-arm"] == "new"
-    assert answer["kingmaker-reason"] == "FALLBACK"
-    assert claims_of(answer).reason is Reason.STATIC
-    assert stage.champion.seen[0].body == b"payload"
-    assert (event.served_arm_id, event.error, event.decision.arm_id) == (1, True, 2)
-
-
-async def test_a_refused_connection_falls_back(stage: Stage) -> None:
-    """A challenger that is not there costs the caller nothing."""
-    stage.route(10_000)
-    await stage.challenger.stop()
-    answers = [await stage.ask() for _ in range(20)]
-    assert {answer.status for answer in answers} == {200}
-    assert {answer["kingmaker-reason"] for answer in answers} == {"FALLBACK"}
-
-
-async def test_a_silent_challenger_has_half_of_the_deadline(stage: Stage) -> None:
-    """The champion answers within the caller's deadline after the challenger has said nothing."""
-    stage.route(10_000, upstream=Upstream(timeout_ms=400))
-    stage.challenger.script = say_nothing
-    answer = await stage.ask()
-    (event,) = stage.spool.events
-    assert (answer.status, answer["kingmaker-reason"]) == (200, "FALLBACK")
-    assert event.error is True
-    assert event.latency_ms is not None
-    assert event.latency_ms >= 200
-
-
-async def test_without_fallback_the_fault_is_the_callers(stage: Stage) -> None:
-    """Where fallback is off the challenger's own answer passes."""
-    stage.route(10_000, upstream=Upstream(fallback=False))
-    stage.challenger.script = FAULTS["5xx"]
-    answer = await stage.ask()
-    assert (answer.status, answer.body) == (503, b"bad")
-
-
-async def test_the_champions_own_failure_passes(stage: Stage) -> None:
-    """Its 5xx reaches the caller, marked as an error of the champion."""
-    stage.route(0)
-    stage.champion.script = FAULTS["5xx"]
-    answer = await stage.ask()
-    assert (answer.status, answer.body) == (503, b"bad")
-    assert stage.spool.events[0].error is True
-
-
-@pytest.mark.parametrize(
-    ("fault", "status"), [("closed", 502), ("garbage", 502), ("silent", 504), ("gone", 502)]
-)
-async def test_nobody_can_answer(stage: Stage, fault: str, status: int) -> None:
-    """A champion that fails leaves a problem document that still names the decision."""
-    stage.route(0, upstream=Upstream(timeout_ms=200))
-    stage.champion.script = FAULTS.get(fault, say_nothing)
-    if fault == "gone":
-        await stage.champion.stop()
-    answer = await stage.ask("POST", body=b"x")
-    (event,) = stage.spool.events
-    assert (answer.status, answer["content-type"]) == (status, "application/problem+json")
-    assert event.decision == claims_of(answer)
-    assert (event.served_arm_id, event.status, event.error) == (None, status, True)
-
-
-async def test_a_full_pool_is_said(stage: Stage) -> None:
-    """When every connection is busy until the deadline, the caller is asked to come back."""
-    stage.route(0, upstream=Upstream(timeout_ms=300, max_connections=1))
-    stage.champion.script = say_nothing
-    answers = await asyncio.gather(*(stage.ask() for _ in range(3)))
-    assert sorted(answer.status for answer in answers) == [503, 503, 504]
-    assert {answer["retry-after"] for answer in answers if answer.status == 503} == {"1"}
-
-
-async def test_a_queue_moves_on(stage: Stage) -> None:
-    """More callers than connections are all answered, over no more connections than allowed."""
-    stage.route(0, upstream=Upstream(max_connections=2))
-    answers = await asyncio.gather(*(stage.ask() for _ in range(20)))
-    assert {answer.status for answer in answers} == {200}
-    assert stage.champion.connections <= 2
-
-
-async def test_a_large_body_has_no_second_chance(stage: Stage) -> None:
-    """A body beyond what is kept is not sent again: the challenger's failure is the caller's."""
-    stage.route(10_000)
-    stage.challenger.script = FAULTS["5xx"]
-    answer = await stage.ask("POST", body=b"x" * (2 * 1024 * 1024))
-    assert answer.status == 503
-    assert stage.champion.seen == []
-
-
-async def test_connections_to_arms_are_kept(stage: Stage) -> None:
-    """Ten requests one after another need one connection."""
-    stage.route(0)
-    for _ in range(10):
-        await stage.ask()
-    assert stage.champion.connections == 1
-
-
-async def test_a_stale_connection_is_replaced_for_idempotent_requests(stage: Stage) -> None:
-    """A GET on a connection that the arm closes in that moment is repeated once; a POST is not."""
-    stage.route(0)
-
-    async def once(_: Message, writer: asyncio.StreamWriter) -> None:
-        if len(stage.champion.seen) % 2 == 1:
-            writer.write(OK)
-        else:
-            writer.close()
-
-    stage.champion.script = once
-    assert (await stage.ask()).status == 200
-    assert (await stage.ask()).status == 200
-    assert stage.counted("kingmaker_upstream_retries_total") == 1
-    assert (await stage.ask("POST", body=b"x")).status == 502
-
-
-async def test_a_restarted_arm_is_found_again(stage: Stage) -> None:
-    """After the arm has dropped its connections and come back, callers see nothing of it."""
-    stage.route(0)
-    await stage.ask()
-    await stage.champion.stop()
-    await stage.champion.start()
-    assert (await stage.ask("POST", body=b"x")).status == 200
-
-
-async def test_surplus_bytes_are_never_handed_to_the_next_caller(stage: Stage) -> None:
-    """A connection on which the arm said more than one answer is not used again."""
-    stage.route(0)
-    stage.champion.script = ArmServer.say(OK + b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nsecret")
-    answers = [await stage.ask() for _ in range(3)]
-    assert {answer.body for answer in answers} == {b"ok"}
-    assert stage.champion.connections == 3
 
 
 async def test_a_caller_that_leaves_is_no_error_of_the_arm(stage: Stage) -> None:
@@ -330,38 +126,173 @@ async def test_failed_assignment_is_the_champions(stage: Stage, monkeypatch: pyt
     assert claims_of(answer).propensity_bp == 10_000
 
 
+FAULTS = {
+    "5xx": ArmServer.say(b"HTTP/1.1 503 No\r\nContent-Length: 3\r\n\r\nbad"),
+    "closed": close_at_once,
+    "garbage": ArmServer.say(b"\x00\x01nonsense\r\n\r\n"),
+    "bare line feeds": ArmServer.say(b"HTTP/1.1 200 OK\nContent-Length: 2\n\nok"),
+    "two framings": ArmServer.say(
+        b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+    ),
+    "endless head": ArmServer.say(b"HTTP/1.1 200 OK\r\nX: " + b"y" * 200_000),
+    "switching": ArmServer.say(b"HTTP/1.1 101 S\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_the_champion_answers_for_a_failing_challenger(stage: Stage, fault: str) -> None:
+    """Whatever the challenger does wrong, the caller gets the champion's answer, and the event says so."""
+    stage.route(10_000)
+    stage.challenger.script = FAULTS[fault]
+    answer = await stage.ask("POST", body=b"payload")
+    (event,) = stage.spool.events
+    assert (answer.status, answer.body, len(stage.champion.seen)) == (200, b"ok", 1)
+    assert stage.challenger.connections == 1
+    assert answer["kingmaker-arm"] == "old"
+    assert answer["kingmaker-assigned-arm"] == "new"
+    assert answer["kingmaker-reason"] == "FALLBACK"
+    assert claims_of(answer).reason is Reason.STATIC
+    assert stage.champion.seen[0].body == b"payload"
+    assert (event.served_arm_id, event.error, event.decision.arm_id) == (1, True, 2)
+
+
+async def test_a_refused_connection_falls_back(stage: Stage) -> None:
+    """A challenger that is not there costs the caller nothing."""
+    stage.route(10_000)
+    await stage.challenger.stop()
+    answers = [await stage.ask() for _ in range(20)]
+    assert {answer.status for answer in answers} == {200}
+    assert {answer["kingmaker-reason"] for answer in answers} == {"FALLBACK"}
+
+
+async def test_a_silent_challenger_has_half_of_the_deadline(stage: Stage) -> None:
+    """The champion answers within the caller's deadline after the challenger has said nothing."""
+    stage.route(10_000, upstream=limits(timeout_ms=1_000))
+    stage.challenger.script = say_nothing
+    answer = await stage.ask()
+    (event,) = stage.spool.events
+    assert (answer.status, answer["kingmaker-reason"]) == (200, "FALLBACK")
+    assert event.error is True
+    assert event.latency_ms is not None
+    assert event.latency_ms >= 500
+
+
+async def test_the_deadline_is_for_both_arms(stage: Stage) -> None:
+    """When challenger and champion say nothing, the caller hears so when the route's time is over."""
+    stage.route(10_000, upstream=limits(timeout_ms=1_000))
+    stage.challenger.script = stage.champion.script = say_nothing
+    began = stage.loop.time()
+    answer = await stage.ask()
+    took = stage.loop.time() - began
+    assert (answer.status, answer["kingmaker-assigned-arm"]) == (504, "new")
+    assert 0.95 <= took < 1.9
+    assert (len(stage.challenger.seen), len(stage.champion.seen)) == (1, 1)
+
+
+@pytest.mark.parametrize("status", [500, 502, 504, 507, 599])
+async def test_any_5xx_of_a_challenger_is_replaced(stage: Stage, status: int) -> None:
+    """Whatever follows the 5, the champion answers."""
+    stage.route(10_000)
+    stage.challenger.script = ArmServer.say(b"HTTP/1.1 %d No\r\nContent-Length: 0\r\n\r\n" % status)
+    answer = await stage.ask()
+    assert (answer.status, answer["kingmaker-arm"]) == (200, "old")
+
+
+@pytest.mark.parametrize("status", [302, 400, 404, 429, 499])
+async def test_other_answers_of_a_challenger_pass(stage: Stage, status: int) -> None:
+    """What is no 5xx is the challenger's answer, and no error of it."""
+    stage.route(10_000)
+    stage.challenger.script = ArmServer.say(b"HTTP/1.1 %d So\r\nContent-Length: 2\r\n\r\nso" % status)
+    answer = await stage.ask()
+    (event,) = stage.spool.events
+    assert (answer.status, answer.body, answer["kingmaker-arm"]) == (status, b"so", "new")
+    assert answer["kingmaker-assigned-arm"] is None
+    assert (event.served_arm_id, event.status, event.error) == (2, status, False)
+    assert stage.champion.seen == []
+
+
+async def test_a_fallback_is_measured_on_the_assigned_arm(stage: Stage) -> None:
+    """The event has the challenger's error and time; status and serving arm are what the caller saw."""
+    stage.route(10_000)
+    stage.challenger.script = FAULTS["5xx"]
+
+    async def late(_: Message, writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(1)
+        writer.write(OK)
+
+    stage.champion.script = late
+    answer = await stage.ask()
+    (event,) = stage.spool.events
+    assert (answer.status, event.status, event.served_arm_id, event.error) == (200, 200, 1, True)
+    assert event.latency_ms is not None
+    assert event.latency_ms < 1_000
+    assert stage.counted("kingmaker_fallbacks_total") == 1
+
+
+async def test_the_champion_falls_back_on_nobody(stage: Stage) -> None:
+    """When it fails in the challenger's place, too, its answer is the caller's; nobody is asked twice."""
+    stage.route(10_000)
+    stage.challenger.script = FAULTS["closed"]
+    stage.champion.script = FAULTS["5xx"]
+    answer = await stage.ask("POST", body=b"x")
+    assert (answer.status, answer.body, answer["kingmaker-reason"]) == (503, b"bad", "FALLBACK")
+    assert (len(stage.challenger.seen), len(stage.champion.seen)) == (1, 1)
+
+
+async def test_a_chunked_body_reaches_the_second_arm_whole(stage: Stage) -> None:
+    """What the challenger was sent is kept; the champion gets it, and what comes after it."""
+    stage.route(10_000)
+    stage.challenger.eager = FAULTS["5xx"]
+    reader, writer = await stage.connect()
+    writer.write(b"POST /r/bid HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n")
+    await until(lambda: stage.champion.connections == 1)
+    writer.write(b"6\r\nsecond\r\n0\r\n\r\n")
+    answer = await asyncio.wait_for(read_message(reader), 10)
+    assert (answer.status, answer["kingmaker-reason"]) == (200, "FALLBACK")
+    (seen,) = stage.champion.seen
+    assert (seen.body, seen["transfer-encoding"]) == (b"firstsecond", "chunked")
+    writer.close()
+
+
+async def test_without_fallback_the_fault_is_the_callers(stage: Stage) -> None:
+    """Where fallback is off the challenger's own answer passes."""
+    stage.route(10_000, upstream=limits(fallback=False))
+    stage.challenger.script = FAULTS["5xx"]
+    answer = await stage.ask()
+    assert (answer.status, answer.body) == (503, b"bad")
+
+
+async def test_the_champions_own_failure_passes(stage: Stage) -> None:
+    """Its 5xx reaches the caller as it is, marked as an error of the champion."""
+    stage.route(0)
+    stage.champion.script = ArmServer.say(b"HTTP/1.1 500 Own\r\nX-Own: 1\r\nContent-Length: 3\r\n\r\nbad")
+    answer = await stage.ask()
+    (event,) = stage.spool.events
+    assert (answer.line, answer["x-own"], answer.body) == ("HTTP/1.1 500 Own", "1", b"bad")
+    assert (answer["kingmaker-arm"], answer["kingmaker-assigned-arm"]) == ("old", None)
+    assert (event.served_arm_id, event.status, event.error) == (1, 500, True)
+
+
 @pytest.mark.parametrize(
-    ("source", "sent"),
-    [
-        (BY_USER, request(X_User_Id="u1")),
-        (UnitSource(kind=UnitKind.COOKIE, name="uid"), request(Cookie="a=b; uid=u1; c=d")),
-        (UnitSource(kind=UnitKind.QUERY, name="uid"), request(path="/r/bid?a=b&uid=u%31")),
-        (
-            UnitSource(kind=UnitKind.JSON, name="/user/ids/0"),
-            request("POST", body=b'{"user": {"ids": ["u1"]}}'),
-        ),
-    ],
+    ("fault", "status"), [("closed", 502), ("garbage", 502), ("silent", 504), ("gone", 502)]
 )
-async def test_the_unit_is_found_wherever_it_is(stage: Stage, source: UnitSource, sent: bytes) -> None:
-    """The same unit has the same hash, whether in a header, a cookie, the query or the body."""
-    route: Route = stage.route(unit=source)
-    claims = claims_of(await stage.send(sent))
-    reference = decisions.assign(route, "u1", 0)
-    assert (claims.unit_hash, claims.has_unit) == (reference.unit_hash, True)
+async def test_nobody_can_answer(stage: Stage, fault: str, status: int) -> None:
+    """A champion that fails leaves a problem document that still names the decision."""
+    stage.route(0, upstream=limits(timeout_ms=200) if fault == "silent" else limits())
+    stage.champion.script = FAULTS.get(fault, say_nothing)
+    if fault == "gone":
+        await stage.champion.stop()
+    answer = await stage.ask("POST", body=b"x")
+    (event,) = stage.spool.events
+    assert (answer.status, answer["content-type"]) == (status, "application/problem+json")
+    assert event.decision == claims_of(answer)
+    assert (event.served_arm_id, event.status, event.error) == (None, status, True)
 
 
-@pytest.mark.parametrize("body", [b"not json", b"{}", b'{"user": true}', b'{"user": ""}', b"[" * 100_000])
-async def test_an_unreadable_unit_is_counted(stage: Stage, body: bytes) -> None:
-    """A request without its declared unit is its own unit."""
-    stage.route(unit=UnitSource(kind=UnitKind.JSON, name="/user"))
-    answer = await stage.ask("POST", body=body)
-    assert answer.status == 200
-    assert claims_of(answer).has_unit is False
-    assert stage.counted("kingmaker_missing_units_total") == 1
-
-
-async def test_link_local_addresses_are_never_called(stage: Stage) -> None:
-    """An arm whose address is a cloud's metadata service is unreachable."""
-    arm = Arm(id=1, name="old", url="http://169.254.169.254/", role=Role.CHAMPION)
-    stage.route(0, arms=(arm,))
-    assert (await stage.ask()).status == 502
+async def test_a_large_body_has_no_second_chance(stage: Stage) -> None:
+    """A body beyond what is kept is not sent again: the challenger's failure is the caller's."""
+    stage.route(10_000)
+    stage.challenger.script = FAULTS["5xx"]
+    answer = await stage.ask("POST", body=b"x" * (2 * 1024 * 1024))
+    assert answer.status == 503
+    assert stage.champion.seen == []

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
+from pathlib import Path, PosixPath
+from typing import ClassVar
 
 import msgspec
 import pytest
@@ -74,6 +75,26 @@ def test_a_broken_snapshot_is_counted_and_left(tmp_path: Path, content: bytes) -
     assert file.failures == 1
     write(path, msgspec.json.encode(snapshot_of(arm_at("http://a"))))
     assert file.poll() is not None
+
+
+class Busy(PosixPath):
+    """A file that cannot be read the first time: too many are open."""
+
+    refusals: ClassVar = [OSError("too many open files")]
+
+    def read_bytes(self) -> bytes:
+        if self.refusals:
+            raise self.refusals.pop()
+        return super().read_bytes()
+
+
+def test_a_snapshot_that_cannot_be_read_now_is_read_later(tmp_path: Path) -> None:
+    """A fault of the system is not taken for one of the file."""
+    write(tmp_path / "snapshot.json", msgspec.json.encode(snapshot_of(arm_at("http://a"))))
+    file = SnapshotFile(Busy(tmp_path / "snapshot.json"), {})
+    assert file.poll() is None
+    assert file.poll() is not None
+    assert file.failures == 1
 
 
 def test_secrets_of_an_arm_come_from_the_environment() -> None:

@@ -3,22 +3,34 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import itertools
 import json
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from app.events.spool_reader import SpoolReader
+from app.events.spool_reader import Batch, read_batch
+from app.events.types import DecisionEvent, OutcomeEvent
 from routing.snapshot import Snapshot
 from routing.types import Arm, Match, MetricRule, Role, Route
-from tests.app.gateway.stage import KEY, OK, ArmServer, Message, read_message, request, shares, until
+from tests.app.gateway.stage import (
+    KEY,
+    OK,
+    ArmServer,
+    Message,
+    read_message,
+    request,
+    say_nothing,
+    shares,
+    until,
+)
 
 ROOT = Path(__file__).parents[3]
 
@@ -30,7 +42,6 @@ async def arm() -> AsyncIterator[ArmServer]:
     await server.start()
     yield server
     await server.stop()
-    await asyncio.sleep(0.001)
 
 
 @pytest.fixture
@@ -58,8 +69,10 @@ def publish(data_dir: Path, arm: ArmServer) -> None:
     draft.replace(data_dir / "snapshot.json")
 
 
-@contextmanager
-def worker(data_dir: Path, listener: socket.socket, name: str = "w0") -> Iterator[subprocess.Popen[str]]:
+@contextlib.contextmanager
+def worker(
+    data_dir: Path, listener: socket.socket, name: str = "w0", drain_seconds: float = 10.0
+) -> Iterator[subprocess.Popen[str]]:
     """A worker that has said it is ready."""
     fd = listener.fileno()
     command = [
@@ -74,7 +87,7 @@ def worker(data_dir: Path, listener: socket.socket, name: str = "w0") -> Iterato
         str(fd),
     ]
     process = subprocess.Popen(
-        [*command, "--drain-seconds", "5"],
+        [*command, "--drain-seconds", str(drain_seconds)],
         cwd=ROOT,
         pass_fds=[fd],
         stdin=subprocess.PIPE,
@@ -95,39 +108,118 @@ async def ask(listener: socket.socket, raw: bytes) -> Message:
     """One request on a connection of its own."""
     reader, writer = await asyncio.open_connection(*listener.getsockname())
     writer.write(raw)
-    answer = await asyncio.wait_for(read_message(reader), 10)
+    answer = await asyncio.wait_for(read_message(reader), 20)
     writer.close()
     return answer
 
 
+async def ready(listener: socket.socket) -> None:
+    """Waits until the worker has a snapshot."""
+    async with asyncio.timeout(20):
+        status = 0
+        while status != 200:
+            await asyncio.sleep(0.02)
+            status = (await ask(listener, request(path="/readyz"))).status
+
+
+def outcome(token: str | None, key: str = "") -> bytes:
+    """A report of one outcome."""
+    document = {"decision": token, "metric": "profit", "value": 2, "id": key}
+    return request("POST", "/v1/outcomes", json.dumps(document).encode())
+
+
+def on_disk(data_dir: Path) -> Batch:
+    """What the spool of the first worker holds."""
+    return read_batch(data_dir / "spools" / "w0.db", 0, 1_000_000)
+
+
 async def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
-    """The exit status, and what was logged."""
+    """Ends the standard input and waits: the exit status, and what was logged."""
     assert process.stdin is not None
-    _, logged = await asyncio.to_thread(process.communicate, None, 10)
+    _, logged = await asyncio.to_thread(process.communicate, None, 30)
     return process.returncode, logged
 
 
 async def test_a_worker_serves_and_leaves_everything_on_disk(
     tmp_path: Path, listener: socket.socket, arm: ArmServer
 ) -> None:
-    """It is ready without a snapshot, takes one when it comes, drains on SIGTERM, and its spool is complete."""
+    """It starts without a snapshot, takes one when it comes, drains on SIGTERM, and its spool is complete."""
     with worker(tmp_path, listener) as process:
         assert (await ask(listener, request(path="/readyz"))).status == 503
         publish(tmp_path, arm)
-        while (await ask(listener, request(path="/readyz"))).status != 200:
-            await asyncio.sleep(0.02)
+        await ready(listener)
         answer = await ask(listener, request())
         token = answer["kingmaker-decision"]
-        outcome = json.dumps({"decision": token, "metric": "profit", "value": 2}).encode()
-        reported = await ask(listener, request("POST", "/v1/outcomes", outcome))
+        reported = await ask(listener, outcome(token))
         process.send_signal(signal.SIGTERM)
         status, logged = await ended(process)
     assert (answer.status, reported.status, status) == (200, 202, 0)
     assert all(json.loads(line)["event"] for line in logged.splitlines())
     assert token is not None
     assert token not in logged
-    kinds = [event.__class__.__name__ for _, event in SpoolReader(tmp_path / "spools" / "w0.db").read(10)]
-    assert sorted(kinds) == ["DecisionEvent", "OutcomeEvent"]
+    assert {type(event) for event in on_disk(tmp_path).events} == {DecisionEvent, OutcomeEvent}
+    assert len(on_disk(tmp_path).events) == 2
+
+
+async def test_what_was_acknowledged_survives_kill_9(
+    tmp_path: Path, listener: socket.socket, arm: ArmServer
+) -> None:
+    """Each outcome that got its 202 is on disk; the next worker goes on behind them."""
+    publish(tmp_path, arm)
+    acknowledged: list[str] = []
+    with worker(tmp_path, listener) as process:
+        token = (await ask(listener, request()))["kingmaker-decision"]
+        reporting = [
+            asyncio.create_task(report_for_ever(listener, token, f"r{n}", acknowledged)) for n in range(8)
+        ]
+        await until(lambda: len(acknowledged) >= 200)
+        process.kill()
+        await asyncio.gather(*reporting)
+        await ended(process)
+    left = on_disk(tmp_path)
+    kept = {event.key for event in left.events if isinstance(event, OutcomeEvent)}
+    assert set(acknowledged) <= kept
+    with worker(tmp_path, listener) as process:
+        assert (await ask(listener, outcome(token, "after"))).status == 202
+        process.kill()
+        await ended(process)
+    last = on_disk(tmp_path)
+    assert (last.spool_id, last.events[: len(left.events)]) == (left.spool_id, left.events)
+    assert [event.key for event in last.events if isinstance(event, OutcomeEvent)][-1] == "after"
+
+
+async def report_for_ever(
+    listener: socket.socket, token: str | None, name: str, acknowledged: list[str]
+) -> None:
+    """Reports one outcome after another on one connection, until it is gone."""
+    reader, writer = await asyncio.open_connection(*listener.getsockname())
+    with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+        for count in itertools.count():
+            writer.write(outcome(token, f"{name}-{count}"))
+            answer = await read_message(reader)
+            assert answer.status == 202
+            acknowledged.append(f"{name}-{count}")
+    writer.close()
+
+
+async def test_a_decision_that_drained_too_slowly_is_on_disk(
+    tmp_path: Path, listener: socket.socket, arm: ArmServer
+) -> None:
+    """An exchange that is cut off at the end of the draining time leaves its record."""
+    arm.script = say_nothing
+    publish(tmp_path, arm)
+    with worker(tmp_path, listener, drain_seconds=0.2) as process:
+        reader, writer = await asyncio.open_connection(*listener.getsockname())
+        writer.write(request())
+        await until(lambda: len(arm.seen) == 1)
+        process.send_signal(signal.SIGTERM)
+        status, _ = await ended(process)
+        with contextlib.suppress(ConnectionError):
+            assert await reader.read() == b""
+        writer.close()
+    (event,) = on_disk(tmp_path).events
+    assert isinstance(event, DecisionEvent)
+    assert (status, event.served_arm_id, event.error) == (0, None, None)
 
 
 async def test_an_exchange_under_way_is_finished_on_sigterm(
@@ -149,7 +241,7 @@ async def test_an_exchange_under_way_is_finished_on_sigterm(
         asking = asyncio.create_task(ask(listener, request()))
         await until(lambda: len(arm.seen) == 1)
         process.send_signal(signal.SIGTERM)
-        assert await asyncio.wait_for(idle.read(), 5) == b""
+        assert await asyncio.wait_for(idle.read(), 20) == b""
         go.set()
         answer = await asking
         status, _ = await ended(process)
@@ -164,31 +256,52 @@ async def test_a_worker_ends_with_its_parent(tmp_path: Path, listener: socket.so
     assert status == 0
 
 
-async def test_a_second_signal_ends_at_once(tmp_path: Path, listener: socket.socket, arm: ArmServer) -> None:
-    """Draining can be cut short."""
+async def test_the_end_of_the_parent_and_one_signal_still_drain(
+    tmp_path: Path, listener: socket.socket, arm: ArmServer
+) -> None:
+    """When both reach a worker, as they do when all is shut down, an exchange under way is finished."""
+    go = asyncio.Event()
 
-    async def hang(_: Message, __: asyncio.StreamWriter) -> None:
-        await asyncio.sleep(1)
+    async def slow(_: Message, writer: asyncio.StreamWriter) -> None:
+        await go.wait()
+        writer.write(OK)
 
-    arm.script = hang
+    arm.script = slow
     publish(tmp_path, arm)
-    with worker(tmp_path, listener) as process:
+    with worker(tmp_path, listener, drain_seconds=60) as process:
+        idle, idle_writer = await asyncio.open_connection(*listener.getsockname())
+        idle_writer.write(request(path="/healthz"))
+        await read_message(idle)
+        asking = asyncio.create_task(ask(listener, request()))
+        await until(lambda: len(arm.seen) == 1)
+        ending = asyncio.create_task(ended(process))
+        assert await asyncio.wait_for(idle.read(), 20) == b""
+        process.send_signal(signal.SIGTERM)
+        await asyncio.sleep(0.2)
+        go.set()
+        answer, (status, _) = await asking, await ending
+        idle_writer.close()
+    assert (answer.status, status) == (200, 0)
+
+
+async def test_a_second_signal_ends_at_once(tmp_path: Path, listener: socket.socket, arm: ArmServer) -> None:
+    """Draining can be cut short; an idle connection that ends tells that it has begun."""
+    arm.script = say_nothing
+    publish(tmp_path, arm)
+    with worker(tmp_path, listener, drain_seconds=60) as process:
+        idle, idle_writer = await asyncio.open_connection(*listener.getsockname())
+        idle_writer.write(request(path="/healthz"))
+        await read_message(idle)
         _, writer = await asyncio.open_connection(*listener.getsockname())
         writer.write(request())
         await until(lambda: len(arm.seen) == 1)
         process.send_signal(signal.SIGTERM)
-        while not await refused(listener, process):
-            await asyncio.sleep(0.02)
+        assert await asyncio.wait_for(idle.read(), 20) == b""
         process.send_signal(signal.SIGTERM)
         status, _ = await ended(process)
+        idle_writer.close()
         writer.close()
     assert status == 1
-
-
-async def refused(_: socket.socket, process: subprocess.Popen[str]) -> bool:
-    """Whether the worker has had the time to take the first signal."""
-    await asyncio.sleep(0.1)
-    return process.poll() is None
 
 
 async def test_any_worker_answers_for_all(tmp_path: Path, listener: socket.socket, arm: ArmServer) -> None:
@@ -215,7 +328,7 @@ async def test_a_spool_that_cannot_be_opened_is_said(tmp_path: Path, listener: s
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=60,
         check=False,
     )
     assert done.returncode == 1

@@ -1,0 +1,83 @@
+"""Claims about the end of a worker's life: what is under way ends well, and nothing new begins."""
+
+from __future__ import annotations
+
+import asyncio
+
+from tests.app.gateway.stage import OK, Message, Stage, read_message, request, until
+
+
+async def test_idle_connections_are_closed(stage: Stage) -> None:
+    """Connections on which nothing is under way end at once."""
+    reader, writer = await stage.connect()
+    writer.write(request(path="/healthz"))
+    await read_message(reader)
+    stage.worker.drain()
+    assert await asyncio.wait_for(reader.read(), 10) == b""
+    await until(stage.worker.quiet.is_set)
+    writer.close()
+
+
+async def test_an_answer_that_has_begun_ends_with_its_connection(stage: Stage) -> None:
+    """It had promised to keep the connection; after the last byte nothing more is waited for."""
+    stage.route(0)
+    go = asyncio.Event()
+
+    async def stream(_: Message, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n")
+        await go.wait()
+        writer.write(b"0\r\n\r\n")
+
+    stage.champion.script = stream
+    reader, writer = await stage.connect()
+    writer.write(request())
+    head = await asyncio.wait_for(reader.readuntil(b"first\r\n"), 10)
+    stage.worker.drain()
+    go.set()
+    assert b"connection: close" not in head.lower()
+    assert await asyncio.wait_for(reader.read(), 10) == b"0\r\n\r\n"
+    await until(stage.worker.quiet.is_set)
+    writer.close()
+
+
+async def test_a_request_that_has_begun_is_answered(stage: Stage) -> None:
+    """The rest of it is waited for, and its answer says that it is the last."""
+    stage.route(0)
+    raw = request("POST", body=b"hello")
+    reader, writer = await stage.connect()
+    writer.write(raw[:30])
+    await until(lambda: any(not connection.is_idle for connection in stage.worker._connections))
+    stage.worker.drain()
+    writer.write(raw[30:])
+    answer = await asyncio.wait_for(read_message(reader), 10)
+    assert (answer.status, answer["connection"], stage.champion.seen[0].body) == (200, "close", b"hello")
+    writer.close()
+
+
+async def test_pipelined_requests_end_with_the_first_answer(stage: Stage) -> None:
+    """The answer under way says that it is the last: what was sent behind it is not begun."""
+    stage.route(0)
+    go = asyncio.Event()
+
+    async def wait(_: Message, writer: asyncio.StreamWriter) -> None:
+        await go.wait()
+        writer.write(OK)
+
+    stage.champion.script = wait
+    reader, writer = await stage.connect()
+    writer.write(request() * 3)
+    await until(lambda: len(stage.champion.seen) == 1)
+    stage.worker.drain()
+    go.set()
+    answer = await asyncio.wait_for(read_message(reader), 10)
+    assert (answer.status, answer["connection"]) == (200, "close")
+    assert await asyncio.wait_for(reader.read(), 10) == b""
+    assert len(stage.champion.seen) == 1
+    writer.close()
+
+
+async def test_readiness_says_that_the_worker_ends(stage: Stage) -> None:
+    """Whoever balances load is told to go elsewhere, while the worker is still alive."""
+    stage.worker.drain()
+    ready, alive = await stage.ask(path="/readyz"), await stage.ask(path="/healthz")
+    assert (ready.status, ready["retry-after"], alive.status) == (503, "1", 200)
