@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from typing import Any
 
 import yaml
 
 Document = dict[str, Any]
+
+_UNFIT = (ValueError, ArithmeticError, LookupError, AttributeError)
+"""What PyYAML lets through for a value that its tag cannot be, such as the date 2026-13-45."""
 
 
 class ConfigError(ValueError):
@@ -26,22 +28,25 @@ def load_documents(text: str, source: str) -> list[Document]:
         raise ConfigError(f"{source} is not YAML: {_where(error)}") from error
     except RecursionError as error:
         raise ConfigError(f"{source} is nested too deeply") from error
+    except _UNFIT as error:
+        raise ConfigError(f"{source} is not YAML: a value does not fit its type: {error}") from error
     return _documents(content, source)
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe, and a key that stands twice in a mapping is an error."""
+    """Safe, and a key that stands twice in a mapping is an error. Merged keys (`<<`) may be overridden."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
         seen: set[str] = set()
         for key, _ in node.value:
             if not isinstance(key, yaml.ScalarNode):
                 continue
             if key.value in seen:
                 problem = f"{key.value!r} stands twice"
-                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
+                raise yaml.composer.ComposerError(None, None, problem, key.start_mark)
             seen.add(key.value)
-        return super().construct_mapping(node, deep)
+        return node
 
 
 def _documents(content: object, source: str) -> list[Document]:

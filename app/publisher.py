@@ -30,7 +30,8 @@ class _Head(msgspec.Struct):
 class Publisher:
     """Writes the snapshot of a data folder. Several may run, in one process or many: they take turns.
 
-    Mutable state: `_known`, the version that this one last saw on disk.
+    Mutable state: `_known`, the version that this one last saw on disk. `_turn` lets one call at a time wait
+    for the file lock: each that waits holds a thread, and whoever has the lock needs one to go on.
     """
 
     def __init__(self, database: Database, data_dir: Path) -> None:
@@ -38,9 +39,12 @@ class Publisher:
         self._path = data_dir / FILE_NAME
         self._lock_path = data_dir / _LOCK_NAME
         self._known: int | None = None
+        self._turn = asyncio.Lock()
 
     async def publish(self) -> int:
         """Write the file unless it is up to date; gives the version that it has now.
+
+        The first time it is written in any case: a file of this version may be that of another database.
 
         Raises:
             DatabaseUnavailable: the database cannot be read.
@@ -50,12 +54,12 @@ class Publisher:
         async with self._database.read() as connection:
             version = await versions.current(connection)
         if version != self._known or not self._path.exists():
-            async with self._alone():
+            async with self._turn, self._alone():
                 self._known = await self._bring_up_to_date()
         return self._known
 
     async def _bring_up_to_date(self) -> int:
-        on_disk = await asyncio.to_thread(_version_of, self._path)
+        on_disk = None if self._known is None else await asyncio.to_thread(_version_of, self._path)
         async with self._database.read() as connection:
             if on_disk == await versions.current(connection):
                 return on_disk

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
@@ -77,6 +78,10 @@ async def _principal(
 
 def _refuse_strangers(request: Request) -> None:
     """Without a key, a web page in a browser here must not get in under a name that it made point to us."""
-    host = request.url.hostname or ""
+    named = request.headers.get("Host", "")
+    try:
+        host = urlsplit(f"//{named}").hostname or ""
+    except ValueError:
+        host = ""
     if not is_loopback(host):
-        raise Refused(HTTPStatus.FORBIDDEN, f"Host must be that of this machine's loopback, got {host!r}")
+        raise Refused(HTTPStatus.FORBIDDEN, f"Host must be that of this machine's loopback, got {named!r}")

@@ -96,13 +96,14 @@ class _Plan:
 
     spec: RouteSpec
     target: Placement
-    wanted: Placement
+    declared: Placement
     kept: tuple[Difference, ...]
 
     @classmethod
     def of(cls, route: StoredRoute, spec: RouteSpec, take_over: bool, retire_missing: bool) -> _Plan:
         wanted, current = Placement.of(spec), Placement.of(route.spec)
-        target = wanted if take_over or current == route.declared else current
+        stands = take_over or current == route.declared
+        target = wanted if stands else current
         missing = [arm for arm in route.spec.arms if arm.name not in {arm.name for arm in spec.arms}]
         busy = {target.champion, *target.weights}
         stay = tuple(arm for arm in missing if arm.name in busy or not (retire_missing or take_over))
@@ -113,7 +114,7 @@ class _Plan:
         absent = [Difference(f"arms.{arm.name}", "in service", "absent") for arm in stay]
         kept = (*(field for field in moved if field.before != field.after), *absent)
         whole = replace(spec, arms=(*spec.arms, *stay))
-        return cls(whole, target, wanted, kept)
+        return cls(whole, target, wanted if stands else route.declared, kept)
 
 
 async def _create(connection: Connection, spec: RouteSpec, author: Author) -> Declared:
@@ -129,8 +130,8 @@ async def _change(connection: Connection, route: StoredRoute, plan: _Plan, autho
     rollout = _moved(route.rollout, plan, author.now_ms)
     after = routes.placed(plan.spec, rollout)
     changes = differences(route.spec, after)
-    if plan.wanted != route.declared or changes:
-        await routes.update_spec(connection, route.id, plan.spec, plan.wanted)
+    if plan.declared != route.declared or changes:
+        await routes.update_spec(connection, route.id, plan.spec, plan.declared)
     if not changes:
         return Declared(route, False, (), plan.kept)
     _refuse_spoiling(route, after)

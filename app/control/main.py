@@ -23,7 +23,12 @@ Errors are `application/problem+json` (RFC 9457). Times are RFC 3339 in UTC, sha
 
 def create_app(context: Context) -> FastAPI:
     """The application over a context."""
-    api = FastAPI(title="Kingmaker", version=VERSION, description=_DESCRIPTION)
+    api = FastAPI(
+        title="Kingmaker",
+        version=VERSION,
+        description=_DESCRIPTION,
+        generate_unique_id_function=lambda route: route.name,
+    )
     api.state.context = context
     for part in (routes, arms, rollouts, history, keys):
         api.include_router(part.router, prefix="/v1", responses=RESPONSES)

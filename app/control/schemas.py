@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictInt
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, StrictInt
 from pydantic import model_validator as _model_validator
 
+from app.control import examples
 from app.durations import parse_duration
 from policies.metrics import Metric
 from policies.spec import Advance, Approval, Guardrail, Policy
@@ -22,17 +23,17 @@ def _duration(text: str) -> str:
     return text
 
 
-def _no_boolean(value: object) -> object:
-    if isinstance(value, bool):
-        raise ValueError("must be a number")
-    return value
+def _like(example: examples.Example) -> ConfigDict:
+    """The settings of a body that is described by an example."""
+    return ConfigDict(extra="forbid", frozen=True, json_schema_extra={"examples": [example]})
 
 
 Duration = Annotated[
     str, AfterValidator(_duration), Field(description="A number with ms, s, m, h or d.", examples=["24h"])
 ]
-Number = Annotated[float, BeforeValidator(_no_boolean), Field(allow_inf_nan=False)]
-Text = Annotated[str, Field(min_length=1, max_length=500)]
+Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+Text = Annotated[str, Field(min_length=1, max_length=500, pattern=r"^[^\x00]*$")]
+Share = Annotated[StrictInt, Field(gt=0, lt=TOTAL_BP)]
 
 
 class Document(BaseModel):
@@ -72,6 +73,8 @@ class SecretReference(Document):
 
 class ArmDocument(Document):
     """An arm: a model endpoint behind the route. Role and share are initial values."""
+
+    model_config = _like(examples.ARM)
 
     name: str = Field(examples=["gbm-v7"])
     url: str = Field(examples=["http://127.0.0.1:9002/score"])
@@ -150,23 +153,10 @@ class UpstreamDocument(Document):
     fallback: StrictBool = _UPSTREAM.fallback
 
 
-EXAMPLE: dict[str, Any] = {
-    "route": "ad-bidder",
-    "unit": {"header": "X-User-Id"},
-    "arms": [
-        {"name": "logreg-v6", "url": "http://127.0.0.1:9001/score", "role": "champion"},
-        {"name": "gbm-v7", "url": "http://127.0.0.1:9002/score"},
-    ],
-    "split": {"mode": "weights", "weights": {"logreg-v6": 9000, "gbm-v7": 1000}},
-    "metrics": [{"name": "conversion", "kind": "binary", "window": "24h"}],
-    "policy": {"goal": "conversion", "ramp": [2500, 5000, 10000]},
-}
-
-
 class RouteDocument(Document):
     """A whole route. `route`, `arms` and `split` are required."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, json_schema_extra={"examples": [EXAMPLE]})
+    model_config = _like(examples.ROUTE)
 
     route: str = Field(examples=["ad-bidder"])
     match: MatchDocument | None = Field(default=None, description="By default the prefix /r/{route}.")
@@ -182,6 +172,8 @@ class RouteDocument(Document):
 class ArmChange(Document):
     """What may change about an arm; what is absent stays."""
 
+    model_config = _like(examples.ARM_CHANGE)
+
     url: str | None = None
     labels: dict[str, str] | None = None
     headers: dict[str, str | SecretReference] | None = None
@@ -190,11 +182,15 @@ class ArmChange(Document):
 class SplitChange(SplitDocument):
     """A new split, and why."""
 
+    model_config = _like(examples.SPLIT)
+
     reason: Text = "split set"
 
 
 class Because(Document):
     """Why a person does it."""
+
+    model_config = _like(examples.BECAUSE)
 
     reason: Text = Field(examples=["approved by the bidding team"])
 
@@ -202,24 +198,32 @@ class Because(Document):
 class ArmAction(Because):
     """An action on a challenger; it need not be named while exactly one is on trial."""
 
+    model_config = _like(examples.ARM_ACTION)
+
     arm: str | None = Field(default=None, examples=["gbm-v7"])
 
 
 class StartAction(Because):
     """Puts a challenger on trial, for the first time or again."""
 
+    model_config = _like(examples.START)
+
     arm: str = Field(examples=["gbm-v7"])
-    share: StrictInt = Field(default=1_000, description="Its share in basis points.")
+    share: Share = Field(default=1_000, description="Its share in basis points.")
 
 
 class KillSwitch(Document):
     """Why all traffic goes to the champion."""
+
+    model_config = _like(examples.KILL_SWITCH)
 
     reason: Text = "kill switch"
 
 
 class NewKey(Document):
     """A key to be made. Its name is the actor that the timeline shows."""
+
+    model_config = _like(examples.NEW_KEY)
 
     name: str = Field(examples=["ci"])
     role: Literal["viewer", "ingest", "operator", "admin"]

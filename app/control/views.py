@@ -7,10 +7,16 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from app.control import examples
 from app.control.schemas import RouteDocument
 from app.db.keys import KeyRole
 from app.db.timeline import Kind
 from policies.types import Action, Phase, Verdict
+
+
+def _like(example: examples.Example) -> ConfigDict:
+    """The settings of an answer that is described by an example."""
+    return ConfigDict(frozen=True, json_schema_extra={"examples": [example]})
 
 
 class View(BaseModel):
@@ -28,6 +34,8 @@ class FieldError(View):
 
 class Problem(View):
     """An error (RFC 9457), sent as application/problem+json."""
+
+    model_config = _like(examples.PROBLEM)
 
     type: str = "about:blank"
     title: str
@@ -55,6 +63,8 @@ class Kept(View):
 class Applied(View):
     """What a declaration does to a route, or with `dry_run` would do. `document` is the route afterwards."""
 
+    model_config = _like(examples.APPLIED)
+
     route: str
     created: bool
     dry_run: bool
@@ -65,6 +75,8 @@ class Applied(View):
 
 class Routes(View):
     """All routes."""
+
+    model_config = _like(examples.ROUTES)
 
     routes: list[RouteDocument]
 
@@ -92,6 +104,8 @@ class TrialView(View):
 
 class RolloutView(View):
     """Where a route's traffic stands."""
+
+    model_config = _like(examples.ROLLOUT)
 
     route: str
     champion: str
@@ -159,6 +173,8 @@ class EvaluationView(View):
 class Evaluations(View):
     """Evaluations, newest first; `next` is the `before` of the next page."""
 
+    model_config = _like(examples.EVALUATIONS)
+
     evaluations: list[EvaluationView]
     next: int | None
 
@@ -183,12 +199,16 @@ class EntryView(View):
 class Timeline(View):
     """Changes, newest first; `next` is the `before` of the next page."""
 
+    model_config = _like(examples.TIMELINE)
+
     timeline: list[EntryView]
     next: int | None
 
 
 class ChampionView(View):
     """Who was champion at a moment, since when and until when (null: still), and what made it so."""
+
+    model_config = _like(examples.CHAMPION)
 
     route: str
     at: datetime
@@ -220,11 +240,15 @@ class DayArm(View):
 class Metrics(View):
     """Daily sums by assigned arm, oldest first."""
 
+    model_config = _like(examples.METRICS)
+
     days: list[DayArm]
 
 
 class KeyView(View):
     """An API key, without its secret."""
+
+    model_config = _like(examples.KEY)
 
     id: int
     name: str
@@ -235,17 +259,23 @@ class KeyView(View):
 class Keys(View):
     """All API keys."""
 
+    model_config = _like(examples.KEYS)
+
     keys: list[KeyView]
 
 
 class CreatedKey(KeyView):
     """A new API key, with its secret, which is shown this once."""
 
+    model_config = _like(examples.CREATED_KEY)
+
     key: str
 
 
 class Ready(View):
     """Whether the control plane can serve, and which snapshot gateways should have."""
+
+    model_config = _like(examples.READY)
 
     status: str
     snapshot: int

@@ -17,6 +17,9 @@ from app.db.tables import api_keys
 _PREFIX = "km_"
 _SECRET_BYTES = 32
 
+RESERVED_NAMES = ("file", "local", "policy")
+"""Actors of the timeline that are nobody's key."""
+
 
 class KeyRole(StrEnum):
     """What the holder of a key may do."""
@@ -43,8 +46,10 @@ async def create_key(
     """Make a key; gives it and its secret, which is nowhere else.
 
     Raises:
-        Conflict: the name is taken.
+        Conflict: the name is taken, or is one of RESERVED_NAMES.
     """
+    if name in RESERVED_NAMES:
+        raise Conflict(f"name must not be one that the timeline uses for itself, got {name!r}")
     secret = _PREFIX + secrets.token_urlsafe(_SECRET_BYTES)
     if await connection.scalar(select(api_keys.c.id).where(api_keys.c.name == name)) is not None:
         raise Conflict(f"name must not be that of another key, got {name!r}")

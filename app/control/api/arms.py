@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from http import HTTPStatus
 
 from fastapi import APIRouter
 
@@ -13,13 +12,13 @@ from app.control.api.parameters import ArmName, IfMatch, Reason, RouteName, Scop
 from app.control.auth import Operator
 from app.control.context import Context
 from app.control.documents import BadDeclaration, arm_document, arm_of, headers_of
-from app.control.errors import Refused
 from app.control.schemas import ArmChange, ArmDocument
 from app.db import rollouts, routes
 from app.db.errors import Conflict, NotFound
 from app.db.routes import StoredRoute
 from app.db.session import Connection
 from app.db.timeline import Entry, Kind
+from policies.errors import BadSpec
 from policies.lifecycle import with_arms
 from policies.spec import ArmSpec, arm_problems
 
@@ -27,13 +26,12 @@ router = APIRouter(tags=["arms"])
 
 
 @router.post("/routes/{route}/arms", status_code=201)
-async def register(name: RouteName, document: ArmDocument, context: Scope, caller: Operator) -> ArmDocument:
+async def register_arm(
+    name: RouteName, document: ArmDocument, context: Scope, caller: Operator
+) -> ArmDocument:
     """Register a challenger. It gets traffic once a rollout starts, or the split names it."""
     if document.role != "challenger":
-        raise Refused(
-            HTTPStatus.UNPROCESSABLE_ENTITY,
-            f"role must be 'challenger' for a new arm (promote it later), got {document.role!r}",
-        )
+        raise BadSpec("role", f"must be challenger for a new arm (promote it later), got {document.role!r}")
     arm = _checked(arm_of(document))
 
     async def add(connection: Connection, route: StoredRoute, at_ms: int) -> tuple[StoredRoute, Entry]:
@@ -49,7 +47,7 @@ async def register(name: RouteName, document: ArmDocument, context: Scope, calle
 
 
 @router.patch("/routes/{route}/arms/{arm}")
-async def change(
+async def change_arm(
     name: RouteName,
     arm_name: ArmName,
     wanted: ArmChange,
@@ -59,20 +57,22 @@ async def change(
 ) -> ArmDocument:
     """Change an arm's URL, labels or headers. A new model deserves a new arm, with evidence of its own."""
 
-    async def alter(connection: Connection, route: StoredRoute, _: int) -> tuple[StoredRoute, Entry]:
+    async def alter(connection: Connection, route: StoredRoute, _: int) -> tuple[StoredRoute, Entry] | None:
         before = _arm(route, arm_name)
         after = _checked(_changed(before, wanted))
+        if after == before:
+            return None
         await routes.update_arm(connection, route.arm_ids[arm_name], after)
         arms = tuple(after if arm.name == arm_name else arm for arm in route.spec.arms)
-        fields = sorted(wanted.model_fields_set)
-        entry = Entry(Kind.ARM_CHANGED, caller.name, f"changed {', '.join(fields) or 'nothing'}", arm_name)
+        fields = [name for name in ArmChange.model_fields if getattr(after, name) != getattr(before, name)]
+        entry = Entry(Kind.ARM_CHANGED, caller.name, f"changed {', '.join(fields)}", arm_name)
         return replace(route, spec=replace(route.spec, arms=arms)), entry
 
     return arm_document(_arm(await _save(context, name, alter, if_match), arm_name))
 
 
 @router.delete("/routes/{route}/arms/{arm}", status_code=204)
-async def retire(
+async def retire_arm(
     name: RouteName,
     arm_name: ArmName,
     context: Scope,
@@ -93,7 +93,8 @@ async def retire(
     await _save(context, name, remove, if_match)
 
 
-_Alter = Callable[[Connection, StoredRoute, int], Awaitable[tuple[StoredRoute, Entry]]]
+_Alter = Callable[[Connection, StoredRoute, int], Awaitable[tuple[StoredRoute, Entry] | None]]
+"""From a route and the time to the route with its arms changed and what to note; None: nothing changes."""
 
 
 async def _save(context: Context, name: str, alter: _Alter, if_match: str | None = None) -> StoredRoute:
@@ -101,7 +102,9 @@ async def _save(context: Context, name: str, alter: _Alter, if_match: str | None
     async with context.database.transaction() as connection:
         route = await routes.load_route(connection, name)
         require_version(route, if_match)
-        changed, entry = await alter(connection, route, at_ms)
+        if (found := await alter(connection, route, at_ms)) is None:
+            return route
+        changed, entry = found
         rollout = with_arms(changed.rollout, tuple(arm.name for arm in changed.spec.arms))
         saved = await rollouts.save(
             connection, replace(changed, rollout=route.rollout), rollout, entry, at_ms
@@ -128,6 +131,7 @@ def _changed(arm: ArmSpec, wanted: ArmChange) -> ArmSpec:
 
 def _checked(arm: ArmSpec) -> ArmSpec:
     """The arm, if it can be. Its fields stand at the top of the body, so their names need no prefix."""
-    if errors := arm_problems(arm, "arm"):
+    found = arm_problems(arm, "arm")
+    if errors := [BadSpec(error.field.removeprefix("arm."), error.message) for error in found]:
         raise BadDeclaration(f"arm {arm.name!r}", errors)
     return arm

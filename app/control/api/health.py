@@ -14,6 +14,11 @@ from app.db.routes import StoredRoute, load_routes
 
 router = APIRouter(tags=["health"])
 
+_FIGURES: dict[int | str, dict[str, object]] = {
+    200: {"description": "Prometheus text.", "content": {"text/plain": {"schema": {"type": "string"}}}},
+    **{status: RESPONSES[status] for status in (401, 403, 503)},
+}
+
 
 @router.get("/healthz")
 async def alive() -> dict[str, str]:
@@ -28,7 +33,7 @@ async def ready(context: Scope) -> Ready:
         return Ready(status="ok", snapshot=await versions.current(connection))
 
 
-@router.get("/metrics", response_class=Response)
+@router.get("/metrics", response_class=Response, responses=_FIGURES)
 async def figures(context: Scope, _: Viewer) -> Response:
     """Shares, streaks and switches of every route, in the Prometheus text format."""
     async with context.database.read() as connection:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time
 from typing import Annotated
 from zoneinfo import ZoneInfo
 
@@ -25,6 +25,10 @@ from policies.rollups import Sums
 router = APIRouter(tags=["history"])
 
 _PAGE = 100
+_LAST_MILLISECOND = time(23, 59, 59, 999_000)
+_LAST_MS = 253_402_300_799_999
+"""The end of the year 9999 in UTC, which is as far as a time can be written."""
+
 _At = Annotated[datetime | None, Query(description="RFC 3339; by default now.")]
 _Challenger = Annotated[str | None, Query(description="Only those of this challenger.")]
 _From = Annotated[str | None, Query(alias="from", description="First day: a date, or a time (RFC 3339).")]
@@ -135,7 +139,7 @@ def _end_ms(field: str, text: str, zone: ZoneInfo) -> int:
     day = _date(text)
     if day is None:
         return _unix_ms(field, _instant(field, text))
-    return _unix_ms(field, datetime.combine(day + timedelta(days=1), time.min, zone)) - 1
+    return _unix_ms(field, datetime.combine(day, _LAST_MILLISECOND, zone))
 
 
 def _date(text: str) -> date | None:
@@ -156,4 +160,6 @@ def _instant(field: str, text: str) -> datetime:
 def _unix_ms(field: str, at: datetime) -> int:
     if at.tzinfo is None:
         raise BadSpec(field, f"must carry its time zone, as in {at.replace(tzinfo=UTC).isoformat()}")
-    return round(at.timestamp() * 1000)
+    if (at_ms := round(at.timestamp() * 1000)) > _LAST_MS:
+        raise BadSpec(field, f"must be before the year 10000 in UTC, got {at.isoformat()}")
+    return at_ms

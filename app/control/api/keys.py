@@ -6,7 +6,7 @@ from fastapi import APIRouter
 
 from app.clock import now_ms
 from app.control.api.parameters import Scope
-from app.control.auth import Admin
+from app.control.auth import LOCAL, Admin
 from app.control.presentation import key_view
 from app.control.schemas import NewKey
 from app.control.views import CreatedKey, Keys
@@ -18,10 +18,14 @@ router = APIRouter(tags=["keys"])
 
 
 @router.post("/keys", status_code=201)
-async def make_key(wanted: NewKey, context: Scope, _: Admin) -> CreatedKey:
+async def make_key(wanted: NewKey, context: Scope, caller: Admin) -> CreatedKey:
     """Make a key. Keep what `key` says: it is stored as a hash, and shown this once."""
     if not NAME.fullmatch(wanted.name):
         raise BadSpec("name", f"must match {NAME.pattern}, got {wanted.name!r}")
+    if caller is LOCAL and KeyRole(wanted.role) is not KeyRole.ADMIN:
+        raise BadSpec(
+            "role", f"must be admin for the first key, or nobody could make another, got {wanted.role!r}"
+        )
     async with context.database.transaction() as connection:
         key, secret = await create_key(connection, wanted.name, KeyRole(wanted.role), now_ms())
     return CreatedKey(**key_view(key).model_dump(), key=secret)

@@ -10,6 +10,7 @@ from fastapi import Depends, Header, Path, Query
 
 from app.control.context import Context, context_of
 from app.control.errors import Refused
+from app.control.schemas import Text
 from app.db.routes import StoredRoute
 
 _ETAG = re.compile(r'(?:W/)?"([0-9]{1,18})"')
@@ -17,9 +18,11 @@ _ETAG = re.compile(r'(?:W/)?"([0-9]{1,18})"')
 Scope = Annotated[Context, Depends(context_of)]
 RouteName = Annotated[str, Path(alias="route", description="The route's name.", examples=["ad-bidder"])]
 ArmName = Annotated[str, Path(alias="arm", description="The arm's name.", examples=["gbm-v7"])]
-Reason = Annotated[str, Query(description="Why, for the timeline.", min_length=1, max_length=500)]
+Reason = Annotated[Text, Query(description="Why, for the timeline.")]
 Limit = Annotated[int, Query(ge=1, le=1_000, description="How many at most.")]
-Before = Annotated[int | None, Query(description="Only those with a smaller id: `next` of the last page.")]
+Before = Annotated[
+    int | None, Query(ge=1, lt=2**63, description="Only those with a smaller id: `next` of the last page.")
+]
 IfMatch = Annotated[
     str | None, Header(description='The ETag of the version that was read, as in "7"; `*` is any.')
 ]

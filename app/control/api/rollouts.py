@@ -48,7 +48,7 @@ async def set_split(
 
 
 @router.post("/routes/{route}/rollout/start")
-async def start(name: RouteName, action: StartAction, context: Scope, caller: Operator) -> RolloutView:
+async def start_trial(name: RouteName, action: StartAction, context: Scope, caller: Operator) -> RolloutView:
     """Put a challenger on trial with a share, for the first time or again."""
 
     def decide(route: StoredRoute, at_ms: int) -> tuple[Rollout, Entry]:
@@ -59,7 +59,9 @@ async def start(name: RouteName, action: StartAction, context: Scope, caller: Op
 
 
 @router.post("/routes/{route}/rollout/promote")
-async def promote(name: RouteName, action: ArmAction, context: Scope, caller: Operator) -> RolloutView:
+async def promote_challenger(
+    name: RouteName, action: ArmAction, context: Scope, caller: Operator
+) -> RolloutView:
     """Make a challenger the champion now, with all traffic."""
 
     def decide(route: StoredRoute, at_ms: int) -> tuple[Rollout, Entry]:
@@ -83,7 +85,7 @@ async def roll_back(name: RouteName, action: ArmAction, context: Scope, caller: 
 
 
 @router.post("/routes/{route}/rollout/approve")
-async def approve(name: RouteName, action: ArmAction, context: Scope, caller: Operator) -> RolloutView:
+async def approve_step(name: RouteName, action: ArmAction, context: Scope, caller: Operator) -> RolloutView:
     """Take the step that a challenger has earned and that waits for a person."""
 
     def decide(route: StoredRoute, at_ms: int) -> tuple[Rollout, Entry]:
@@ -98,7 +100,7 @@ async def approve(name: RouteName, action: ArmAction, context: Scope, caller: Op
 
 
 @router.post("/routes/{route}/rollout/pause")
-async def pause(name: RouteName, action: Because, context: Scope, caller: Operator) -> RolloutView:
+async def pause_steps(name: RouteName, action: Because, context: Scope, caller: Operator) -> RolloutView:
     """Suspend automatic steps. Guardrails stay live."""
     return rollout_view(
         await move(context, name, _plain(lifecycle.pause, Kind.PAUSED, caller.name, action.reason))
@@ -106,7 +108,7 @@ async def pause(name: RouteName, action: Because, context: Scope, caller: Operat
 
 
 @router.post("/routes/{route}/rollout/resume")
-async def resume(name: RouteName, action: Because, context: Scope, caller: Operator) -> RolloutView:
+async def resume_steps(name: RouteName, action: Because, context: Scope, caller: Operator) -> RolloutView:
     """Let automatic steps go on."""
     return rollout_view(
         await move(context, name, _plain(lifecycle.resume, Kind.RESUMED, caller.name, action.reason))

@@ -28,11 +28,17 @@ from app.db.errors import NotFound
 from app.db.routes import StoredRoute, delete_route, load_route, load_routes
 from app.db.session import Connection
 from app.db.timeline import Entry, Kind
+from policies.errors import BadSpec
 from policies.spec import RouteSpec
 
 router = APIRouter(tags=["routes"])
 
-_CREATED: dict[int | str, dict[str, object]] = {201: {"description": "The route is new.", "model": Applied}}
+_ETAG = {"ETag": {"description": "The route's version, for If-Match.", "schema": {"type": "string"}}}
+_READ: dict[int | str, dict[str, object]] = {200: {"headers": _ETAG}}
+_PUT: dict[int | str, dict[str, object]] = {
+    200: {"headers": _ETAG},
+    201: {"description": "The route is new.", "model": Applied, "headers": _ETAG},
+}
 _DryRun = Annotated[bool, Query(description="Only say what would change.")]
 _TakeOver = Annotated[bool, Query(description="Role and split as declared, even where a rollout moved them.")]
 
@@ -45,7 +51,7 @@ async def read_routes(context: Scope, _: Viewer) -> Routes:
     return Routes(routes=[document_of(route.spec) for route in found])
 
 
-@router.get("/routes/{route}", response_model_exclude_none=True)
+@router.get("/routes/{route}", response_model_exclude_none=True, responses=_READ)
 async def read_route(name: RouteName, context: Scope, _: Viewer, response: Response) -> RouteDocument:
     """One route as a file would declare it, with roles and split as they are now."""
     async with context.database.read() as connection:
@@ -54,7 +60,7 @@ async def read_route(name: RouteName, context: Scope, _: Viewer, response: Respo
     return document_of(route.spec)
 
 
-@router.put("/routes/{route}", responses=_CREATED)
+@router.put("/routes/{route}", responses=_PUT)
 async def put_route(
     name: RouteName,
     document: RouteDocument,
@@ -67,13 +73,12 @@ async def put_route(
 ) -> Applied:
     """Declare a route: make it, or bring it to what is declared: all of it, or nothing and a refusal."""
     if document.route != name:
-        raise Refused(
-            HTTPStatus.UNPROCESSABLE_ENTITY, f"route must be {name!r} as in the path, got {document.route!r}"
-        )
+        raise BadSpec("route", f"must be {name!r} as in the path, got {document.route!r}")
     spec, author = spec_of(document), Author(caller.name, now_ms())
     declared = await _declare(context, spec, author, take_over, dry_run, if_match)
     response.status_code = HTTPStatus.CREATED if declared.created and not dry_run else HTTPStatus.OK
-    response.headers["ETag"] = etag(declared.route.version)
+    if not dry_run:
+        response.headers["ETag"] = etag(declared.route.version)
     return _applied(declared, dry_run)
 
 

@@ -1,0 +1,107 @@
+"""Routes as they can be declared, drawn by hypothesis."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from hypothesis import strategies as st
+
+from policies.metrics import Metric
+from policies.spec import Advance, Approval, ArmSpec, Guardrail, Policy, RouteSpec
+from policies.types import Aggregate, Better, Kind, Missing
+from routing.types import TOTAL_BP, ArmHeader, Match, Role, UnitKind, UnitSource, Upstream
+
+_names = st.builds(str.__add__, st.sampled_from("abc123"), st.text("abc123._-", max_size=9))
+_texts = st.text(st.characters(codec="utf-8"), max_size=12)
+_days = st.integers(1, 10**6)
+_confidence = st.floats(0.5, 1, exclude_max=True)
+_header_values = st.text("\tbearer 42\xe4", max_size=9)
+_headers = st.builds(
+    lambda name, value, env: ArmHeader(name=f"X-{name}", value=value, env=None if value is not None else env),
+    _names,
+    st.none() | _header_values,
+    st.sampled_from(["TOKEN", "_KEY_2"]),
+)
+_units = st.none() | st.one_of(
+    st.builds(UnitSource, kind=st.sampled_from([UnitKind.HEADER, UnitKind.COOKIE]), name=_names),
+    st.builds(UnitSource, kind=st.just(UnitKind.QUERY), name=_names),
+    st.builds(UnitSource, kind=st.just(UnitKind.JSON), name=_names.map(lambda name: f"/{name}/id")),
+)
+_prefixes = _names.map(lambda name: f"/r/x{name.rstrip('.')}")
+_matches = st.one_of(
+    st.builds(Match, path_prefix=_prefixes | st.just("/"), host=st.none() | st.just("ads.example.com")),
+    st.builds(Match, host=st.just("[::1]")),
+)
+_metrics = st.builds(
+    Metric,
+    name=_names.map(lambda name: f"m-{name}"),
+    kind=st.sampled_from([Kind.BINARY, Kind.CONTINUOUS]),
+    better=st.sampled_from(Better),
+    window_ms=st.integers(1, 90 * 86_400_000),
+    aggregate=st.sampled_from(Aggregate),
+    missing=st.sampled_from(Missing),
+)
+_policies = st.builds(
+    Policy,
+    confidence=_confidence,
+    winning_days=st.integers(1, 50),
+    minimum_days=st.integers(1, 50),
+    horizon_days=st.integers(50, 10**6),
+    losing_days=_days,
+    losing_confidence=_confidence,
+    max_expected_loss=st.floats(0, 10),
+    minimum_effect=st.floats(0, 10),
+    min_samples=_days,
+    min_conversions=st.integers(0, 10**6),
+    guardrails=st.lists(
+        st.builds(
+            Guardrail, max_relative_increase=st.floats(0, 100), confidence=_confidence, min_events=_days
+        ),
+        max_size=2,
+    ).map(tuple),
+    ramp_bp=st.sets(st.integers(1, TOTAL_BP - 1), max_size=4).map(lambda set_: (*sorted(set_), TOTAL_BP)),
+    advance=st.sampled_from(Advance),
+    bake_ms=st.integers(0, 365 * 86_400_000),
+    approval=st.sampled_from(Approval),
+    day_length_ms=st.integers(1_000, 86_400_000),
+    timezone=st.sampled_from(["UTC", "Europe/Berlin", "America/New_York"]),
+)
+_upstreams = st.builds(
+    Upstream,
+    timeout_ms=st.integers(1, 3_600_000),
+    connect_timeout_ms=st.integers(1, 60_000),
+    max_connections=st.integers(1, 65_536),
+    fallback=st.booleans(),
+)
+
+
+@st.composite
+def specs(draw: st.DrawFn) -> RouteSpec:
+    """Every route that can be declared."""
+    names = draw(st.lists(_names, min_size=1, max_size=4, unique=True))
+    champion = draw(st.sampled_from(names))
+    cuts = sorted(draw(st.lists(st.integers(0, TOTAL_BP), min_size=len(names) - 1, max_size=len(names) - 1)))
+    shares = [high - low for low, high in zip([0, *cuts], [*cuts, TOTAL_BP], strict=True)]
+    metrics = draw(st.lists(_metrics, max_size=3, unique_by=lambda metric: metric.name))
+    policy = draw(_policies)
+    goal = draw(st.none() | st.sampled_from([metric.name for metric in metrics])) if metrics else None
+    return RouteSpec(
+        name=draw(_names),
+        arms=tuple(
+            ArmSpec(
+                name,
+                f"http://127.0.0.1:9000/{draw(_names)}",
+                Role.CHAMPION if name == champion else Role.CHALLENGER,
+                draw(st.dictionaries(_texts, _texts, max_size=2)),
+                tuple(draw(st.lists(_headers, max_size=2, unique_by=lambda header: header.name))),
+            )
+            for name in names
+        ),
+        weights=dict(zip(names, shares, strict=True)),
+        match=draw(_matches),
+        unit=draw(_units),
+        metrics=tuple(metrics),
+        policy=replace(policy, goal=goal),
+        upstream=draw(_upstreams),
+        allow_force=draw(st.booleans()),
+    )

@@ -1,0 +1,219 @@
+"""Roles and shares in a document are initial values: what has moved since stays, and is said to stay."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from app.clock import now_ms
+from app.control.declare import Author, declare
+from app.control.documents import parse_route
+from app.db.errors import Conflict
+from tests.app.control.stage import Json, Stage, arm, document, faults
+
+ALONE = document(arms=[arm("old", role="champion")], split={"weights": {"old": 10_000}})
+CROWNED = document(arms=[arm("old"), arm("new", role="champion")], split={"weights": {"new": 10_000}})
+
+
+async def test_a_split_that_nobody_moved_follows_the_document(ads: Stage) -> None:
+    """Shares, and the champion, are those of the newest document."""
+    answer = await ads.put(document(split={"weights": {"old": 8_000, "new": 2_000}}))
+    assert [change["field"] for change in answer.json()["changes"]] == [
+        "split.weights.old",
+        "split.weights.new",
+    ]
+    assert await ads.weights() == {"old": 8_000, "new": 2_000}
+    await ads.put(CROWNED)
+    assert ads.published().champion.name == "new"
+    assert await ads.weights() == {"old": 0, "new": 10_000}
+
+
+@pytest.mark.parametrize("by", ["split", "promote", "rollback"])
+async def test_what_has_moved_is_kept_and_reported(ads: Stage, by: str) -> None:
+    """The same document again moves nothing back; the answer names both values, and no row is written."""
+    if by == "split":
+        await ads.ask("PUT", "/routes/ads/split", {"weights": {"old": 7_000, "new": 3_000}})
+    else:
+        await ads.post(by)
+    before = await ads.state()
+    applied = (await ads.put()).json()
+    kept = {field["field"]: (field["current"], field["declared"]) for field in applied["kept"]}
+    now = {arm: share for arm, share in (await ads.weights()).items() if share}
+    assert kept.pop("split.weights") == (now, {"old": 9_000, "new": 1_000})
+    assert kept == ({"champion": ("new", "old")} if by == "promote" else {})
+    assert applied["changes"] == []
+    assert applied["document"] == (await ads.put()).json()["document"]
+    assert await ads.state() == before
+
+
+async def test_the_rest_of_a_document_comes_into_force_beside_what_is_kept(ads: Stage) -> None:
+    """A new policy is taken although the split stays as people have set it."""
+    await ads.post("promote")
+    applied = (await ads.put(document(allow_force=True))).json()
+    assert [change["field"] for change in applied["changes"]] == ["allow_force"]
+    assert [field["field"] for field in applied["kept"]] == ["champion", "split.weights"]
+    assert ads.published().allow_force
+    assert ads.published().champion.name == "new"
+
+
+async def test_taking_over_moves_role_and_split_as_declared(ads: Stage) -> None:
+    """`take_over` is an act of its own: a row in the timeline, and gateways follow."""
+    await ads.post("promote")
+    applied = (await ads.put(take_over=True)).json()
+    assert applied["kept"] == []
+    assert {change["field"] for change in applied["changes"]} >= {"arms.old.role", "split.weights.old"}
+    assert await ads.weights() == {"old": 9_000, "new": 1_000}
+    assert ads.published().champion.name == "old"
+    row = (await ads.timeline())[-1]
+    assert (row["kind"], row["champion"]) == ("route_changed", "old")
+    before = await ads.state()
+    await ads.put(take_over=True)
+    assert await ads.state() == before
+
+
+async def test_what_get_gives_can_be_put_unchanged(ads: Stage) -> None:
+    """Export and import are each other's inverse, before and after the traffic has moved."""
+    for action in (None, "promote", "rollback"):
+        if action is not None:
+            await ads.post(action)
+        before = await ads.state()
+        exported = await ads.read("/routes/ads")
+        applied = (await ads.put(exported)).json()
+        assert (applied["changes"], applied["kept"]) == ([], [])
+        assert await ads.read("/routes/ads") == exported
+        assert await ads.state() == before
+
+
+async def test_an_export_does_not_let_an_older_file_undo_a_promotion(ads: Stage) -> None:
+    """What was moved stays moved, whatever was declared in between."""
+    await ads.post("promote")
+    await ads.put(await ads.read("/routes/ads"))
+    applied = (await ads.put()).json()
+    assert (applied["changes"], len(applied["kept"])) == ([], 2)
+    assert ads.published().champion.name == "new"
+
+
+async def test_an_arm_that_left_the_document_is_retired(ads: Stage) -> None:
+    """It held nothing: it is gone from the route and from gateways."""
+    await ads.post("rollback")
+    applied = (await ads.put(ALONE)).json()
+    assert {change["field"] for change in applied["changes"]} >= {"arms.new.name"}
+    assert [arm.name for arm in ads.published().arms] == ["old"]
+
+
+async def test_an_arm_that_holds_traffic_stays_though_it_left_the_document(ads: Stage) -> None:
+    """Somebody started its trial since: it stays in service, and the answer says so."""
+    await ads.ask("PUT", "/routes/ads/split", {"weights": {"old": 6_000, "new": 4_000}})
+    applied = (await ads.put(ALONE)).json()
+    kept = {field["field"]: (field["current"], field["declared"]) for field in applied["kept"]}
+    assert kept["arms.new"] == ("in service", "absent")
+    assert await ads.weights() == {"old": 6_000, "new": 4_000}
+
+
+async def test_taking_over_retires_even_an_arm_that_holds_traffic(ads: Stage) -> None:
+    """The document wins, arms included; all traffic is where it says."""
+    await ads.post("promote")
+    applied = (await ads.put(ALONE, take_over=True)).json()
+    assert applied["kept"] == []
+    assert await ads.weights() == {"old": 10_000}
+
+
+async def test_a_file_read_at_a_start_retires_nobody(ads: Stage) -> None:
+    """An arm that was registered through the API yesterday outlives a restart with the old file."""
+    await ads.ask("POST", "/routes/ads/arms", arm("third"))
+    author = Author("file", now_ms())
+    async with ads.database.transaction() as connection:
+        declared = await declare(connection, parse_route(document()), author, retire_missing=False)
+    assert declared.changes == ()
+    assert [field.field for field in declared.kept] == ["arms.third"]
+    assert set(await ads.weights()) == {"old", "new", "third"}
+
+
+async def test_a_new_arm_joins_by_declaration(ads: Stage) -> None:
+    """Without a share it waits; it has an id of its own."""
+    await ads.put(document(arms=[*document()["arms"], arm("third")]))
+    assert await ads.weights() == {"old": 9_000, "new": 1_000, "third": 0}
+    assert len({found.id for found in ads.published().arms}) == 3
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("kind", "continuous"), ("aggregate", "sum"), ("missing", "zero")]
+)
+async def test_a_metric_never_changes_its_meaning(ads: Stage, field: str, value: str) -> None:
+    """Sums are kept under its name. Refused by field, with what it is and what was asked; nothing changes."""
+    before = await ads.state()
+    metric: Json = {"name": "conversion", "kind": "binary", field: value}
+    answer = await ads.put(document(metrics=[metric], allow_force=True))
+    assert answer.status_code == 422
+    found = faults(answer)
+    assert list(found) == [f"metrics.0.{field}"]
+    assert "must stay" in found[f"metrics.0.{field}"]
+    assert f"got {value!r}" in found[f"metrics.0.{field}"]
+    assert await ads.state() == before
+
+
+@pytest.mark.parametrize(
+    ("field", "changes"),
+    [
+        ("unit", {"unit": {"header": "X-User-Id"}}),
+        ("policy.day.length", {"policy": {"day": {"length": "1h"}}}),
+        ("policy.day.timezone", {"policy": {"day": {"timezone": "Europe/Berlin"}}}),
+    ],
+)
+async def test_what_evidence_is_counted_by_stays_during_a_trial(
+    ads: Stage, field: str, changes: dict[str, Any]
+) -> None:
+    """Unit and day are refused with 409 while a challenger is on trial, and taken once none is."""
+    before = await ads.state()
+    answer = await ads.put(document(**changes))
+    assert answer.status_code == 409
+    assert answer.json()["detail"].startswith(f"{field} must not change while 'new' is on trial")
+    assert await ads.state() == before
+    await ads.post("rollback")
+    assert (await ads.put(document(**changes))).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "match",
+    [
+        {"path_prefix": "/r/ads"},
+        {"path_prefix": "/r/ads/"},
+        {"host": "ads.example.com"},
+        {"host": "ADS.example.com", "path_prefix": "/"},
+    ],
+)
+async def test_two_routes_never_match_the_same_requests(ads: Stage, match: Json) -> None:
+    """However it is written. Refused with 409, nothing changes, and publishing goes on."""
+    await ads.put(document("second", match={"host": "ads.example.com"}))
+    before = await ads.state()
+    answer = await ads.put(document("third", match=match))
+    assert answer.status_code == 409
+    assert "must differ from that of route" in answer.json()["detail"]
+    assert await ads.state() == before
+    await ads.put(document("fourth"))
+    assert [route.name for route in ads.snapshot().routes] == ["ads", "fourth", "second"]
+
+
+async def test_the_order_of_metrics_decides_the_goal_and_so_is_a_change(stage: Stage) -> None:
+    """Without a named goal the first metric is it: to turn them round is a change, and is said to be one."""
+    metrics = [{"name": name, "kind": "binary"} for name in ("clicks", "sales")]
+    await stage.put(document(metrics=metrics))
+    applied = (await stage.put(document(metrics=metrics[::-1]))).json()
+    assert applied["changes"] == [{"field": "policy.goal", "before": "clicks", "after": "sales"}]
+    assert (await stage.read("/routes/ads/rollout"))["goal"] == "sales"
+
+
+async def test_a_refused_route_leaves_all_others_of_its_transaction(ads: Stage) -> None:
+    """Routes declared together come into force together, or not at all."""
+    before = await ads.state()
+    first, second = (parse_route(document(name, match={"path_prefix": "/same"})) for name in ("x", "y"))
+
+    async def declare_both() -> None:
+        async with ads.database.transaction() as connection:
+            await declare(connection, first, Author("file", now_ms()))
+            await declare(connection, second, Author("file", now_ms()))
+
+    with pytest.raises(Conflict, match="must differ from that of route 'x'"):
+        await declare_both()
+    assert await ads.state() == before
