@@ -9,6 +9,7 @@ class Model(BaseHTTPRequestHandler):
     """Reads a JSON document, answers one."""
 
     protocol_version = "HTTP/1.1"
+    wbufsize = -1  # head and body leave in one packet
 
     def do_POST(self) -> None:
         """Score the request."""
