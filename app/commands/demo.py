@@ -12,7 +12,7 @@ _OF_THE_EXTRA = ("river", "sklearn")
 
 
 def demo(
-    days: Annotated[int, typer.Option(min=1, help="After how many short days a rollout gives up.")] = 14,
+    days: Annotated[int, typer.Option(help="After how many short days a rollout gives up.")] = 14,
     seed: Annotated[int, typer.Option(help="What its traffic is drawn from.")] = 1,
     keep: Annotated[
         bool, typer.Option("--keep", help="Leave its servers running until Ctrl-C, and its data.")
