@@ -52,7 +52,7 @@ def url_of(listener: socket.socket) -> str:
 
 def _bind(host: str, port: int) -> socket.socket:
     family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    # asyncio turns Nagle's algorithm off only where the protocol is named: without, answers wait 40 ms for an ACK
+    # only where the protocol is named does asyncio turn off Nagle's algorithm, which holds answers back
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
