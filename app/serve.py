@@ -29,9 +29,16 @@ from app.settings import BadSettings, Settings, prepare_data_dir
 from app.supervisor import Supervisor, WorkersNotReady
 from app.telemetry import configure
 from policies.errors import IllegalTransition
+from routing.errors import RoutingError
 
-_REFUSALS = (BadSettings, BadDeclaration, ConfigError, DatabaseError, IllegalTransition, WorkersNotReady)
+_REFUSALS = (
+    *(BadSettings, BadDeclaration, ConfigError, DatabaseError, IllegalTransition, WorkersNotReady),
+    *(RoutingError, OSError),  # of writing the lock and the snapshot: a full disk, a file of somebody else
+)
 _FILE = "file"
+_FINISH_SECONDS = 5
+"""How long calls of the control plane may take to end when it is to end."""
+
 _log = logging.getLogger(__name__)
 
 _Parts = Callable[[Settings, "_Stop", AsyncExitStack], Awaitable[None]]
@@ -146,7 +153,13 @@ async def _start_control(settings: Settings, database: Database, stop: _Stop, st
     listener = await listen(settings.host, settings.control_port)
     if not has_keys:
         _say("no API key is configured: everybody on this machine may change routes (kingmaker keys create)")
-    server = _ControlServer(uvicorn.Config(create_app(context), log_config=None, server_header=False))
+    config = uvicorn.Config(
+        create_app(context),
+        log_config=None,
+        server_header=False,
+        timeout_graceful_shutdown=_FINISH_SECONDS,
+    )
+    server = _ControlServer(config)
     task = asyncio.create_task(server.serve([listener]), name="control")
     stop.watch(task)
     stack.push_async_callback(_stop_control, server, task)
@@ -173,9 +186,9 @@ async def _stop_jobs(ended: asyncio.Event, task: asyncio.Task[None]) -> None:
 
 async def _start_gateway(settings: Settings, stack: AsyncExitStack) -> str:
     listener = await listen(settings.host, settings.gateway_port)
-    stack.callback(listener.close)
     supervisor = Supervisor(settings.data_dir, listener, settings.workers)
     stack.push_async_callback(supervisor.stop)
+    stack.callback(listener.close)  # the first thing at the end: who comes then is refused, not left waiting
     await supervisor.start()
     return url_of(listener)
 

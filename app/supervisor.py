@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import signal
 import socket
 import sys
 import time
@@ -36,7 +35,6 @@ class Supervisor:
         self._names = [f"w{index}" for index in range(workers)]
         self._processes: dict[str, Process] = {}
         self._keepers: list[asyncio.Task[None]] = []
-        self._stopping = False
 
     async def start(self) -> None:
         """Start every worker and wait until each accepts connections.
@@ -49,19 +47,23 @@ class Supervisor:
         self._keepers = [asyncio.create_task(self._keep(name)) for name in self._names]
 
     async def stop(self) -> None:
-        """Let every worker finish its exchanges, then end; what is still there after that is killed."""
-        self._stopping = True
+        """Let every worker finish its exchanges, then end; what is still there after that is killed.
+
+        They are told by the end of their standard input. A signal may have reached them already, from a
+        terminal or from whatever runs us, and a second one would cut their exchanges short.
+        """
+        for keeper in self._keepers:
+            keeper.cancel()
+        await asyncio.gather(*self._keepers, return_exceptions=True)
         for process in self._running():
-            process.send_signal(signal.SIGTERM)
+            assert process.stdin is not None  # noqa: S101 - it is a pipe, as asked for below
+            process.stdin.close()
         try:
             await asyncio.wait_for(self._ended(), DRAIN_SECONDS + 2)
         except TimeoutError:
             for process in self._running():
                 process.kill()
             await self._ended()
-        for keeper in self._keepers:
-            keeper.cancel()
-        await asyncio.gather(*self._keepers, return_exceptions=True)
 
     def _running(self) -> list[Process]:
         return [process for process in self._processes.values() if process.returncode is None]
@@ -71,17 +73,16 @@ class Supervisor:
 
     async def _keep(self, name: str) -> None:
         pause = _FIRST_PAUSE_SECONDS
-        while not self._stopping:
+        while True:
             started = time.monotonic()
             code = await self._processes[name].wait()
-            if self._stopping:
-                return
+            if time.monotonic() - started > _LONGEST_PAUSE_SECONDS:
+                pause = _FIRST_PAUSE_SECONDS
             _log.error(
                 "worker_ended", extra={"fields": {"worker": name, "code": code, "pause_seconds": pause}}
             )
             await asyncio.sleep(pause)
-            lived_long = time.monotonic() - started > _LONGEST_PAUSE_SECONDS
-            pause = _FIRST_PAUSE_SECONDS if lived_long else min(2 * pause, _LONGEST_PAUSE_SECONDS)
+            pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
             try:
                 await self._spawn(name)
             except (OSError, WorkersNotReady) as error:

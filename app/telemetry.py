@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 from datetime import UTC, datetime
@@ -22,7 +23,11 @@ class JsonLines(logging.Formatter):
         }
         if record.exc_info:
             line["trace"] = self.formatException(record.exc_info)
-        return msgspec.json.encode(line, enc_hook=repr).decode("utf-8", "replace")
+        try:
+            return msgspec.json.encode(line, enc_hook=repr).decode()
+        except UnicodeEncodeError:
+            # half characters, as in the name of a file that is not UTF-8, are escaped
+            return json.dumps(line, default=repr)
 
 
 def configure(level: int = logging.INFO) -> None:

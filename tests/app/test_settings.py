@@ -1,0 +1,59 @@
+"""Claims about settings: each has its bounds, and the data folder is there, for this user alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.settings import BadSettings, Settings, prepare_data_dir
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"gateway_port": -1}, r"gateway_port must be in \[0, 65535\], got -1"),
+        ({"control_port": 65_536}, r"control_port must be in \[0, 65535\], got 65536"),
+        ({"workers": 0}, r"workers must be in \[1, 256\], got 0"),
+        ({"workers": 257}, r"workers must be in \[1, 256\], got 257"),
+        ({"gateway_port": 9, "control_port": 9}, "gateway_port and control_port must differ, got 9 twice"),
+    ],
+)
+def test_a_setting_out_of_bounds_is_named(given: dict[str, Any], message: str) -> None:
+    """The message has the field, its bound and the value."""
+    with pytest.raises(BadSettings, match=message):
+        Settings(**given)
+
+
+def test_any_port_twice_is_two_ports() -> None:
+    """Port 0 takes a free one, so that both may have it."""
+    assert Settings(gateway_port=0, control_port=0).gateway_port == 0
+
+
+def test_the_database_is_a_file_in_the_data_folder_unless_it_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A relative folder means the one below where the process was started."""
+    monkeypatch.chdir(tmp_path)
+    assert Settings(data_dir=Path("here")).database == f"sqlite:///{tmp_path}/here/kingmaker.db"
+    assert Settings(database_url="postgresql://db/kingmaker").database == "postgresql://db/kingmaker"
+
+
+def test_the_data_folder_is_for_this_user_alone(tmp_path: Path) -> None:
+    """It holds signing keys: whether it is new or was open before, nobody else gets in."""
+    for folder in (tmp_path / "a" / "new", tmp_path / "open"):
+        if folder.name == "open":
+            folder.mkdir(mode=0o777)
+        prepare_data_dir(folder)
+        assert folder.stat().st_mode & 0o777 == 0o700
+        assert (folder / "spools").is_dir()
+
+
+@pytest.mark.parametrize("taken", ["data", "data/spools"])
+def test_a_file_in_its_place_is_named(tmp_path: Path, taken: str) -> None:
+    """Where a file stands in the way of a folder, the message has the folder."""
+    (tmp_path / taken).parent.mkdir(exist_ok=True)
+    (tmp_path / taken).write_text("")
+    with pytest.raises(BadSettings, match=f"data_dir must be a folder .* got {tmp_path / 'data'}: "):
+        prepare_data_dir(tmp_path / "data")
