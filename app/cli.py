@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -18,6 +19,7 @@ PROGRAM = "kingmaker"
 
 def main() -> None:
     """Run a command and leave with its exit code: 0 fine, 1 refused or failed, 2 usage."""
+    os.umask(0o077)  # what is written, signing keys among it, is this user's alone
     app(prog_name=PROGRAM)
 
 

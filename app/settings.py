@@ -36,6 +36,8 @@ class Settings:
                 raise BadSettings(f"{name} must be in [0, 65535], got {getattr(self, name)}")
         if not 1 <= self.workers <= _MAX_WORKERS:
             raise BadSettings(f"workers must be in [1, {_MAX_WORKERS}], got {self.workers}")
+        if "?" in str(self.data_dir):
+            raise BadSettings(f"data_dir must not hold a question mark, got {str(self.data_dir)!r}")
         if self.gateway_port == self.control_port != 0:
             raise BadSettings(f"gateway_port and control_port must differ, got {self.control_port} twice")
 
@@ -48,12 +50,14 @@ class Settings:
 def prepare_data_dir(data_dir: Path) -> None:
     """Make the data folder, for this user alone.
 
+    One that is there already keeps its mode: it may be a volume that somebody else looks after.
+
     Raises:
         BadSettings: it cannot be made or written to.
     """
     try:
-        (data_dir / "spools").mkdir(parents=True, exist_ok=True, mode=0o700)
-        data_dir.chmod(0o700)
+        data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        (data_dir / "spools").mkdir(exist_ok=True, mode=0o700)
     except OSError as error:
         raise BadSettings(
             f"data_dir must be a folder that can be written, got {data_dir}: {error}"

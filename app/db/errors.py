@@ -23,5 +23,9 @@ class NotFound(DatabaseError):
     """There is no such thing."""
 
 
+class UnknownRevision(DatabaseError):
+    """The database has tables of another version, which this one does not know."""
+
+
 class Unreadable(DatabaseError):
     """A row that this version cannot read: another version, or another program, wrote it."""

@@ -8,9 +8,11 @@ from pathlib import Path
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
+from alembic.util import CommandError
 from sqlalchemy import Connection, text
 
 import migrations
+from app.db.errors import UnknownRevision
 from app.db.session import Database
 
 _LOCK = 0x6B696E676D616B65
@@ -22,6 +24,7 @@ def migrate(url: str) -> tuple[str | None, str]:
 
     Raises:
         BadDatabaseUrl, DatabaseUnavailable: there is no database to migrate.
+        UnknownRevision: a later version has migrated it.
     """
     return asyncio.run(migrate_database(url))
 
@@ -43,6 +46,12 @@ def _upgrade(connection: Connection) -> tuple[str | None, str]:
     config.set_main_option("script_location", str(Path(migrations.__path__[0])))
     config.attributes["connection"] = connection
     before = MigrationContext.configure(connection).get_current_revision()
-    command.upgrade(config, "head")
+    try:
+        command.upgrade(config, "head")
+    except CommandError as error:
+        raise UnknownRevision(
+            f"the database is at revision {before!r}, which this version does not know: "
+            "run the version that migrated it, or a later one"
+        ) from error
     after = MigrationContext.configure(connection).get_current_revision()
     return before, str(after)

@@ -88,7 +88,7 @@ class Life:
         self._write_figures()
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._on_signal)
-        if stat.S_ISFIFO(os.fstat(sys.stdin.fileno()).st_mode):
+        if _is_held_by_parent(os.fstat(sys.stdin.fileno()).st_mode):
             self._loop.add_reader(sys.stdin.fileno(), self._on_parent)
         _log.info("accepting", extra={"fields": {"worker": self._options.worker}})
 
@@ -157,3 +157,8 @@ class Life:
                     "figures were not read", extra={"fields": {"path": path.name, "error": str(error)}}
                 )
         return dumps
+
+
+def _is_held_by_parent(mode: int) -> bool:
+    """Whether standard input is a pipe, in one of the forms that asyncio gives a subprocess."""
+    return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -41,13 +43,29 @@ def test_the_database_is_a_file_in_the_data_folder_unless_it_is_named(
 
 
 def test_the_data_folder_is_for_this_user_alone(tmp_path: Path) -> None:
-    """It holds signing keys: whether it is new or was open before, nobody else gets in."""
-    for folder in (tmp_path / "a" / "new", tmp_path / "open"):
-        if folder.name == "open":
-            folder.mkdir(mode=0o777)
-        prepare_data_dir(folder)
-        assert folder.stat().st_mode & 0o777 == 0o700
-        assert (folder / "spools").is_dir()
+    """It holds signing keys. One that is there already keeps its mode."""
+    prepare_data_dir(tmp_path / "a" / "new")
+    assert (tmp_path / "a" / "new").stat().st_mode & 0o777 == 0o700
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open").chmod(0o755)
+    prepare_data_dir(tmp_path / "open")
+    assert (tmp_path / "open").stat().st_mode & 0o777 == 0o755
+    assert (tmp_path / "open" / "spools").stat().st_mode & 0o777 == 0o700
+
+
+def test_files_are_for_this_user_alone_wherever_they_lie(tmp_path: Path) -> None:
+    """In a folder that others may read, the database with its signing keys is nobody else's to read."""
+    command = [str(Path(sys.executable).with_name("kingmaker")), "migrate", "--data-dir", str(tmp_path)]
+    subprocess.run(command, check=True, capture_output=True)
+    assert {path.name: path.stat().st_mode & 0o077 for path in tmp_path.glob("kingmaker.db*")} == {
+        "kingmaker.db": 0
+    }
+
+
+def test_a_folder_that_a_url_cannot_name_is_refused() -> None:
+    """A question mark would begin the options of the database's URL."""
+    with pytest.raises(BadSettings, match="data_dir must not hold a question mark"):
+        Settings(data_dir=Path("what?"))
 
 
 @pytest.mark.parametrize("taken", ["data", "data/spools"])

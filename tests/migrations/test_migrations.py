@@ -15,7 +15,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, inspect, select, text
 
 import migrations
-from app.db.errors import BadDatabaseUrl, DatabaseError, DatabaseUnavailable
+from app.db.errors import BadDatabaseUrl, DatabaseError, DatabaseUnavailable, UnknownRevision
 from app.db.migrate import migrate, migrate_database
 from app.db.session import Database
 from app.db.tables import metadata
@@ -90,6 +90,17 @@ async def test_migrating_again_changes_nothing(empty_url: str) -> None:
         assert await row_counts(connection) == before
     assert await get_route(database) == route
     await database.close()
+
+
+async def test_a_database_of_a_later_version_is_left_alone(empty_url: str) -> None:
+    """After a deployment was rolled back, the older version says in a line why it does not start."""
+    await migrate_database(empty_url)
+    database = Database(empty_url)
+    async with database.transaction() as connection:
+        await connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    await database.close()
+    with pytest.raises(UnknownRevision, match="revision '9999', which this version does not know"):
+        await migrate_database(empty_url)
 
 
 async def test_a_failed_migration_leaves_nothing(empty_url: str) -> None:
