@@ -96,8 +96,11 @@ async def _until_stopped(settings: Settings, parts: _Parts) -> int:
     try:
         prepare_data_dir(settings.data_dir)
         async with AsyncExitStack() as stack:
-            await parts(settings, stop, stack)
-            await stop.event.wait()
+            try:
+                await parts(settings, stop, stack)
+                await stop.event.wait()
+            finally:
+                stop.event.set()  # whatever ends from here on was told to
     except _REFUSALS as error:
         Console(stderr=True, soft_wrap=True, highlight=False).print(f"kingmaker: {error}", markup=False)
         return 1

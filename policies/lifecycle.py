@@ -167,12 +167,18 @@ def promote(rollout: Rollout, arm: str | None, now_ms: int) -> Rollout:
 
 
 def roll_back(rollout: Rollout, arm: str | None, now_ms: int) -> Rollout:
-    """A person takes a challenger's traffic away; with nobody on trial, the previous champion returns.
+    """A person takes a challenger's traffic away. The champion's name: the one before it returns.
+
+    Without a name it is the one on trial or, right after a promotion, the new champion. A person who is late,
+    because the challenger has been taken off already, must not dethrone a champion by it.
 
     Raises:
-        IllegalTransition: nothing can be rolled back.
+        IllegalTransition: nothing can be rolled back, or it is not plain what.
     """
     if arm is None and not rollout.active_trials:
+        _require_that_promotion_was_last(rollout)
+        arm = rollout.champion
+    if arm == rollout.champion:
         return _restore(rollout, now_ms)
     trial = rollout.trial(arm) if arm is not None else _only_trial(rollout)
     if trial is None or not trial.active:
@@ -336,6 +342,19 @@ def _step(rollout: Rollout, trial: Trial, policy: Policy, now_ms: int) -> tuple[
     return _weigh(_replace_trial(rollout, ramping), weights, now_ms), Action.STEP
 
 
+def _require_that_promotion_was_last(rollout: Rollout) -> None:
+    crowned = rollout.trial(rollout.champion)
+    since = [
+        trial for trial in rollout.trials if crowned is None or trial.changed_at_ms > crowned.changed_at_ms
+    ]
+    if since and rollout.previous_champion is not None:
+        last = max(since, key=lambda trial: trial.changed_at_ms)
+        raise IllegalTransition(
+            f"nobody is on trial ({last.arm!r} is {last.phase}): to bring back "
+            f"{rollout.previous_champion!r}, name the champion {rollout.champion!r} as the arm"
+        )
+
+
 def _restore(rollout: Rollout, now_ms: int) -> Rollout:
     previous = rollout.previous_champion
     if previous is None:
@@ -343,11 +362,11 @@ def _restore(rollout: Rollout, now_ms: int) -> Rollout:
     trials = tuple(
         replace(trial, phase=Phase.ROLLED_BACK, changed_at_ms=now_ms)
         if trial.arm == rollout.champion
-        else trial
+        else _ended(trial, Phase.INCONCLUSIVE, now_ms)
         for trial in rollout.trials
         if trial.arm != previous
     )
-    restored = replace(rollout, champion=previous, previous_champion=None, trials=trials)
+    restored = replace(rollout, champion=previous, previous_champion=None, trials=trials, suspended=False)
     return _weigh(restored, all_to(previous, list(rollout.weights)), now_ms)
 
 

@@ -34,7 +34,7 @@ LONGEST_FREEZE = 3
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What a judgement rests on: strata of closed, mature days, and counts of decisions over the same strata.
+    """What a judgement rests on: strata of closed, mature days, and counts of decisions in the same epochs.
 
     `challengers`: how many are judged against this champion at once; the threshold is corrected for them.
     `day`: the day that is judged. Without values of both arms on it there is no verdict, however strong the

@@ -16,17 +16,15 @@ def with_share(weights: Mapping[str, int], arm: str, share_bp: int, champion: st
     """The split with `arm` at `share_bp`. The champion pays; others when it would be left short.
 
     A champion without traffic is nothing to compare with: it keeps half of what `arm` leaves, or all that it
-    had if that was less. `weights` is arm → basis points, summing to 10,000, and so is the result; no arm is
-    lost from it.
+    had if that was less, and the others give in proportion. `weights` is arm → basis points, summing to
+    10,000, and so is the result; no arm is lost from it.
     """
     others = {name: held for name, held in weights.items() if name not in (arm, champion)}
     left = TOTAL_BP - share_bp
-    kept = min(weights[champion], left // 2)
-    room = left - kept
-    for name in sorted(others, key=lambda other: others[other]):
-        others[name] = min(others[name], room)
-        room -= others[name]
-    return {champion: kept + room, arm: share_bp, **others}
+    room = left - min(weights[champion], left // 2)
+    if (held := sum(others.values())) > room:
+        others = {name: share * room // held for name, share in others.items()}
+    return {champion: left - sum(others.values()), arm: share_bp, **others}
 
 
 def without(weights: Mapping[str, int], arm: str, champion: str) -> dict[str, int]:

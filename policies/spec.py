@@ -17,7 +17,7 @@ from urllib.parse import SplitResult, urlsplit
 from policies.days import CALENDAR_DAY_MS, MINIMUM_DAY_MS
 from policies.errors import BadSpec
 from policies.metrics import ERROR, GATEWAY_METRICS, Metric
-from policies.types import Kind
+from policies.types import Aggregate, Kind
 from routing.errors import BadWeights
 from routing.types import TOTAL_BP, ArmHeader, Match, Role, UnitKind, UnitSource, Upstream
 from routing.weights import check_weights
@@ -291,6 +291,8 @@ def _metrics_problems(metrics: Sequence[Metric]) -> Iterator[BadSpec]:
             yield BadSpec(f"{where}.name", f"must not be one that the gateway supplies, got {metric.name!r}")
         if metric.kind not in (Kind.BINARY, Kind.CONTINUOUS):
             yield BadSpec(f"{where}.kind", f"must be binary or continuous, got {metric.kind.value!r}")
+        if metric.kind is Kind.BINARY and metric.aggregate is Aggregate.SUM:
+            yield BadSpec(f"{where}.aggregate", "must not be sum for a binary metric, got 'sum'")
         yield from _in_range(f"{where}.window", metric.window_ms, 1, 90 * CALENDAR_DAY_MS, " ms")
     yield from _duplicates("metrics", [metric.name for metric in metrics])
 

@@ -71,19 +71,3 @@ class Phase(StrEnum):
     PROMOTED = "promoted"
     ROLLED_BACK = "rolled_back"
     INCONCLUSIVE = "inconclusive"
-
-
-_WORST_FIRST = (
-    Verdict.ERROR,
-    Verdict.UNHEALTHY,
-    Verdict.LOSE,
-    Verdict.INSUFFICIENT_DATA,
-    Verdict.INCONCLUSIVE,
-    Verdict.TIE,
-    Verdict.WIN,
-)
-
-
-def worst(*verdicts: Verdict) -> Verdict:
-    """The verdict that holds when several must: no data is never a pass."""
-    return min(verdicts, key=_WORST_FIRST.index)

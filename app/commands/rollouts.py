@@ -69,7 +69,7 @@ def rollback(
 ) -> None:
     """Take a challenger's traffic away.
 
-    With nobody on trial, the previous champion returns.
+    Right after a promotion, or with the champion named, the previous champion returns.
     """
     _act(route, "rollback", _given(arm=arm, reason=reason), server, key, as_json)
 

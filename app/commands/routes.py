@@ -115,17 +115,30 @@ def _problem(document: dict[str, Any], earlier: list[dict[str, Any]]) -> str | N
 
 
 def _declared_match(document: dict[str, Any]) -> Any:
-    return document.get("match") or {"path_prefix": f"/r/{document['route']}"}
+    """What a match comes to, however it is written."""
+    match = document.get("match") or {"path_prefix": f"/r/{document['route']}"}
+    if not isinstance(match, dict):
+        return match
+    prefix, host = match.get("path_prefix"), match.get("host")
+    return (
+        prefix.rstrip("/") if isinstance(prefix, str) else prefix or "",
+        host.lower() if isinstance(host, str) else host,
+    )
 
 
 def _declare(control: ControlPlane, document: dict[str, Any], dry_run: bool, take_over: bool) -> Any:
-    return control.put(
-        "routes",
-        document["route"],
-        body=document,
-        dry_run="true" if dry_run else None,
-        take_over="true" if take_over else None,
-    )
+    from app.client import ControlPlaneError  # noqa: PLC0415  # loaded with the client
+
+    try:
+        return control.put(
+            "routes",
+            document["route"],
+            body=document,
+            dry_run="true" if dry_run else None,
+            take_over="true" if take_over else None,
+        )
+    except ControlPlaneError as error:
+        raise ControlPlaneError(f"route {document['route']!r}: {error}", error.status) from error
 
 
 def _declare_all(control: ControlPlane, documents: list[dict[str, Any]], take_over: bool) -> list[Any]:
@@ -138,7 +151,7 @@ def _declare_all(control: ControlPlane, documents: list[dict[str, Any]], take_ov
             answers.append(_declare(control, document, False, take_over))
         except ControlPlaneError as error:
             done = ", ".join(answer["route"] for answer in answers) or "none"
-            message = f"{error}\n(route {document['route']} failed; applied before it: {done})"
+            message = f"{error}\n(applied before it: {done})"
             raise ControlPlaneError(message, error.status) from error
     return answers
 

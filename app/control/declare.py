@@ -19,6 +19,7 @@ from app.db.timeline import Entry, Kind
 from policies.errors import BadSpec, IllegalTransition
 from policies.lifecycle import Rollout, begin, set_split, with_arms
 from policies.spec import RouteSpec
+from policies.types import Missing
 from routing.snapshot import place_of
 
 _KEYED_BY_NAME = ("arms", "metrics")
@@ -189,6 +190,9 @@ def _refuse_new_meaning(route: StoredRoute, spec: RouteSpec) -> None:
                 before, after = getattr(known, field).value, getattr(metric, field).value
                 bound = f"must stay {before!r}, as sums are kept under {metric.name!r}; declare a new metric"
                 errors.append(BadSpec(f"metrics.{index}.{field}", f"{bound}, got {after!r}"))
+        if known is None and metric.missing is Missing.ZERO:
+            bound = "must be 'skip' for a metric that comes later, as no zeros were counted until now"
+            errors.append(BadSpec(f"metrics.{index}.missing", f"{bound}, got 'zero'"))
     if errors:
         raise BadDeclaration(f"route {spec.name!r}", errors)
 
@@ -202,11 +206,18 @@ def _refuse_spoiling(route: StoredRoute, after: RouteSpec) -> None:
         ("unit", before.unit, after.unit),
         ("policy.day.length", before.policy.day_length_ms, after.policy.day_length_ms),
         ("policy.day.timezone", before.policy.timezone, after.policy.timezone),
+        ("policy.goal", _meaning(before), _meaning(after)),
     ):
         if old != new:
             raise IllegalTransition(
                 f"{field} must not change while {trials[0].arm!r} is on trial: roll it back first"
             )
+
+
+def _meaning(spec: RouteSpec) -> tuple[object, ...] | None:
+    """What the streak of a trial was won on."""
+    goal = spec.goal
+    return None if goal is None else (goal.name, goal.better, goal.window_ms)
 
 
 def _fields(prefix: str, value: object) -> Iterator[tuple[str, Any]]:

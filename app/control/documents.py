@@ -28,7 +28,11 @@ from policies.spec import ArmSpec, Guardrail, Policy, RouteSpec, problems
 from routing.types import ArmHeader, Match, Role, UnitKind, UnitSource, Upstream
 
 _SHOWN_CHARACTERS = 100
-_FIXED_MESSAGES = {"missing": "is required", "extra_forbidden": "is not a known field"}
+_FIXED_MESSAGES = {
+    "missing": "is required",
+    "extra_forbidden": "is not a known field",
+    "model_attributes_type": "must be a JSON object, sent with Content-Type: application/json",
+}
 _Model = TypeVar("_Model", bound=BaseModel)
 
 

@@ -27,6 +27,7 @@ def create_app(context: Context) -> FastAPI:
         title="Kingmaker",
         version=VERSION,
         description=_DESCRIPTION,
+        redoc_url=None,
         generate_unique_id_function=lambda route: route.name,
     )
     api.state.context = context

@@ -22,6 +22,9 @@ from routing.tokens import Claims, decision_id
 
 BATCH_EVENTS = 2_000
 
+MOST_OUTCOMES = 1_000
+"""Outcomes of one metric that a decision may have; more have no effect, and are counted."""
+
 
 class Recorder:
     """Reads all spools of a folder into one database."""
@@ -85,7 +88,7 @@ async def _record_once(connection: Connection, batch: Batch) -> None:
 
 @dataclass(slots=True)
 class Counts:
-    """Events that had no effect: repeats with another value, and those that could not be attributed."""
+    """Events without effect: repeats with another value; those not to be attributed, or too many."""
 
     conflicts: int = 0
     unreadable: int = 0
@@ -139,6 +142,9 @@ async def _write_outcomes(
     for event, place in told:
         decision = decision_id(event.decision)
         siblings = known[decision, event.metric]
+        if len(siblings) >= MOST_OUTCOMES and event.key not in siblings:
+            entry.counts.unreadable += 1
+            continue
         outcome = Outcome(event.value, event.at_ms, event.received_at_ms, place)
         if (rival := siblings.get(event.key)) is not None:
             entry.counts.conflicts += rival.value != outcome.value

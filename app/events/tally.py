@@ -13,7 +13,7 @@ from app.clock import days_of
 from app.db.rollups import RollupKey
 from app.db.routes import StoredRoute
 from app.db.tables import DECISIONS
-from app.events.types import DecisionEvent
+from app.events.types import CALLER_LEFT, DecisionEvent
 from policies.metrics import ERROR, LATENCY, Metric, Outcome, combine
 from policies.rollups import Sums
 from policies.types import Missing
@@ -40,7 +40,8 @@ class Tally:
     def observed(self, route: StoredRoute, event: DecisionEvent) -> None:
         """How a decision ended has become known."""
         decide_only = event.status is None and event.error is None
-        if event.served_arm_id != event.decision.arm_id and not decide_only:
+        unserved = event.served_arm_id != event.decision.arm_id and event.status != CALLER_LEFT
+        if unserved and not decide_only:
             self._add(route, event.decision, DECISIONS, Sums(0, -1.0, -1.0))
         if event.error is not None:
             self._add(route, event.decision, ERROR, _one(float(event.error)))
@@ -67,7 +68,7 @@ class Tally:
             epoch=claims.epoch,
             arm_id=claims.arm_id,
             metric=metric,
-            bucket=unit_bucket(claims.unit_hash) if claims.has_unit else 0,
+            bucket=unit_bucket(claims.unit_hash) if claims.has_unit or route.spec.unit is not None else 0,
             deciding=claims.reason in _DECIDING,
             late=day.end_ms <= route.frozen_through_ms,
         )

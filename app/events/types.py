@@ -6,6 +6,9 @@ import msgspec
 
 from routing.tokens import Claims
 
+CALLER_LEFT = 499
+"""The status of an exchange whose caller left before it had an answer."""
+
 
 class DecisionEvent(msgspec.Struct, frozen=True, kw_only=True, tag="decision"):
     """One decision, written at the end of its exchange.

@@ -12,7 +12,7 @@ from app.events.spool import SpoolError
 from app.events.types import DecisionEvent
 from app.gateway.answers import JSON, PROBLEM, problem
 from app.gateway.counters import render
-from app.gateway.outcomes import BodyRefused, Verdict, judge, parse
+from app.gateway.outcomes import BodyRefused, TooMany, Verdict, judge, parse
 from routing.types import TOTAL_BP
 
 if TYPE_CHECKING:
@@ -20,9 +20,11 @@ if TYPE_CHECKING:
     from app.gateway.requests import Request
     from app.gateway.snapshots import Routing
     from app.gateway.worker import Worker
+    from routing.snapshot import RouteTable
 
 DECIDE_BYTES = 1024 * 1024
-OUTCOMES_BYTES = 16 * 1024 * 1024
+OUTCOMES_BYTES = 8 * 1024 * 1024
+_SLICE = 200
 _METRICS_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 _RETRY = b"Retry-After: 1\r\n"
 
@@ -187,9 +189,21 @@ class Outcomes(Endpoint):
         try:
             entries = parse(body, self.request.fields.get(b"content-type", b""))
         except BodyRefused as error:
-            self.refuse(422, str(error))
+            self.refuse(413 if isinstance(error, TooMany) else 422, str(error))
             return
-        verdict = judge(entries, routing.table, time.time_ns() // 1_000_000)
+        self._judge(entries, routing.table, time.time_ns() // 1_000_000, Verdict(), 0)
+
+    def _judge(
+        self, entries: list[object], table: RouteTable, now_ms: int, verdict: Verdict, first: int
+    ) -> None:
+        """Judges a slice, and the rest when the requests that wait have had their turn."""
+        judge(entries[first : first + _SLICE], table, now_ms, verdict, first)
+        if first + _SLICE < len(entries):
+            self.worker.loop.call_soon(self._judge, entries, table, now_ms, verdict, first + _SLICE)
+        else:
+            self._commit(verdict)
+
+    def _commit(self, verdict: Verdict) -> None:
         if not verdict.accepted:
             self._report(verdict, None)
             return

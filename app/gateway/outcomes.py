@@ -25,8 +25,16 @@ MAGNITUDE = 1e15
 KEY_CHARACTERS = 256
 
 
+MOST_ENTRIES = 10_000
+"""How many outcomes may come at once."""
+
+
 class BodyRefused(ValueError):
     """The body holds no outcomes at all."""
+
+
+class TooMany(BodyRefused):
+    """The body holds more outcomes than are taken at once."""
 
 
 class Code(StrEnum):
@@ -86,7 +94,15 @@ def parse(body: bytes, content_type: bytes) -> list[object]:
 
     Raises:
         BodyRefused: the body is none of these.
+        TooMany: it holds more than MOST_ENTRIES.
     """
+    entries = _entries(body, content_type)
+    if len(entries) > MOST_ENTRIES:
+        raise _too_many(len(entries))
+    return entries
+
+
+def _entries(body: bytes, content_type: bytes) -> list[object]:
     if content_type.partition(b";")[0].strip().lower() == b"application/x-ndjson":
         return _lines(body)
     try:
@@ -104,10 +120,15 @@ def parse(body: bytes, content_type: bytes) -> list[object]:
     return [document]
 
 
-def judge(entries: Sequence[object], table: RouteTable, now_ms: int) -> Verdict:
-    """What to accept of the entries, against the routes and keys of a snapshot, at a moment in Unix ms."""
-    verdict = Verdict()
-    for index, entry in enumerate(entries):
+def judge(
+    entries: Sequence[object], table: RouteTable, now_ms: int, verdict: Verdict | None = None, first: int = 0
+) -> Verdict:
+    """What to accept of the entries, against the routes and keys of a snapshot, at a moment in Unix ms.
+
+    A part of many is added to the `verdict` of those before it; `first` is the index of its first entry.
+    """
+    verdict = Verdict() if verdict is None else verdict
+    for index, entry in enumerate(entries, first):
         try:
             verdict.accepted.append(_event(entry, table, now_ms))
         except Rejected as rejected:
@@ -116,7 +137,13 @@ def judge(entries: Sequence[object], table: RouteTable, now_ms: int) -> Verdict:
 
 
 def _lines(body: bytes) -> list[object]:
+    if (lines := body.count(b"\n")) > 2 * MOST_ENTRIES:
+        raise _too_many(lines)
     return [_entry(line) for line in body.split(b"\n") if line.strip()]
+
+
+def _too_many(count: int) -> TooMany:
+    return TooMany(f"outcomes must be at most {MOST_ENTRIES} at once, got {count}")
 
 
 def _entry(line: bytes) -> object:

@@ -17,6 +17,9 @@ from app.gateway.upstream import Attempt, Failure, UpstreamConnection
 IDLE_SECONDS = 4.0
 """How long an idle connection is trusted: less than the 5 s after which common servers close theirs."""
 
+RESOLVED_SECONDS = 10.0
+"""How long the addresses of a name are used before it is looked up again."""
+
 _FORBIDDEN = (IPv4Network("169.254.0.0/16"), IPv6Network("fe80::/10"), IPv6Network("fd00:ec2::254/128"))
 
 
@@ -32,6 +35,9 @@ class Pool:
         self.connecting = 0
         self._loop = loop
         self._tasks: set[asyncio.Task[None]] = set()
+        self._addresses: list[str] = []
+        self._resolved_at = -RESOLVED_SECONDS
+        self._lookup: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
         return f"<Pool {self.address} open {self.open}, idle {len(self.idle)}, waiting {len(self.waiting)}>"
@@ -132,10 +138,8 @@ class Pool:
     async def _open_connection(self) -> UpstreamConnection:
         """Resolves, and connects to the first address that accepts: to the very address that was checked."""
         target = self.target
-        found = await self._loop.getaddrinfo(target.host, target.port, type=SOCK_STREAM)
-        addresses = [str(sockaddr[0]) for *_, sockaddr in found]
         refusal: OSError = OSError(f"{self.address} has no address")
-        for address in addresses:
+        for address in await self._resolved():
             try:
                 if is_forbidden(address):
                     raise OSError(f"{self.address} is link-local or a metadata service, got {address}")
@@ -145,6 +149,29 @@ class Pool:
             else:
                 return connection
         raise refusal
+
+    async def _resolved(self) -> list[str]:
+        """The addresses as last looked up.
+
+        One look-up runs at a time, however many connections wait for it: a name that hangs holds one thread
+        of the resolver. What was known before serves meanwhile.
+        """
+        if self._lookup is None and monotonic() - self._resolved_at >= RESOLVED_SECONDS:
+            self._lookup = self._loop.create_task(self._look_up())
+        if not self._addresses and self._lookup is not None:
+            await asyncio.shield(self._lookup)
+        return self._addresses
+
+    async def _look_up(self) -> None:
+        target = self.target
+        try:
+            found = await self._loop.getaddrinfo(target.host, target.port, type=SOCK_STREAM)
+            self._addresses = [str(sockaddr[0]) for *_, sockaddr in found]
+            self._resolved_at = monotonic()
+        except (OSError, UnicodeError):
+            pass  # the next connection asks again; until then what was known stands
+        finally:
+            self._lookup = None
 
     def _new_connection(self) -> UpstreamConnection:
         return UpstreamConnection(self)

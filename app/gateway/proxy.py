@@ -5,7 +5,7 @@ from __future__ import annotations
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from app.events.types import DecisionEvent
+from app.events.types import CALLER_LEFT, DecisionEvent
 from app.gateway.answers import PROBLEM, Answer, Framing, chunked, problem
 from app.gateway.decisions import Decision
 from app.gateway.targets import request_head
@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 REPLAY_BYTES = 1024 * 1024
 """The longest request body that is kept for a second arm."""
 
-_CALLER_LEFT = 499
+HELD_BYTES = 64 * 1024
+"""The longest answer of a challenger that is held until it is whole, so that the champion still can."""
+
 _STATUS = {
     Failure.UNREACHABLE: 502,
     Failure.MALFORMED: 502,
@@ -61,9 +63,10 @@ class Exchange:
         self._kept: list[bytes] | None = None
         self._kept_bytes = 0
         self._asked_at = 0.0
+        self._allowed_seconds = 0.0
         self._repeated = False
         self._framing: Framing | None = None
-        self._status = _CALLER_LEFT
+        self._status = CALLER_LEFT
         self._measured: tuple[bool, float] | None = None
         self._recorded = False
 
@@ -93,10 +96,14 @@ class Exchange:
 
     def on_answer(self, attempt: Attempt, answer: Answer) -> None:
         """There is more of the answer, or all of it."""
-        if self._framing is None and answer.status >= 500 and self._can_fall_back(attempt):
-            attempt.cancel()
-            self._fall_back(attempt, Failure.STATUS)
-            return
+        if self._framing is None and self._can_fall_back(attempt):
+            if answer.status >= 500:
+                attempt.cancel()
+                self._fall_back(attempt, Failure.STATUS)
+                return
+            if _is_held(answer):
+                attempt.deadline = self._asked_at + self._allowed_seconds
+                return
         self._send_answer(attempt, answer)
         if answer.complete:
             self._measure(attempt, answer.status >= 500)
@@ -113,19 +120,24 @@ class Exchange:
             self._repeated = True
             self._worker.counters.add("kingmaker_upstream_retries_total")
             attempt.pool.close_idle()
-            self._try(attempt.target.arm, attempt.deadline)
+            self._try(attempt.target.arm, self._allowed_seconds)
         elif self._can_fall_back(attempt):
             self._fall_back(attempt, failure)
         else:
             self._give_up(attempt, failure)
 
     def abandon(self) -> None:
-        """The caller has left."""
+        """The caller has left. An arm that was asked and had not begun to answer has failed the caller."""
         attempt, self._attempt = self._attempt, None
+        serving = None
         if attempt is not None:
             attempt.cancel()
+            if self._framing is not None:
+                serving = attempt.target.arm
+            elif self._request.complete:
+                self._measure(attempt, failed=True)
         if self._decision is not None:
-            self._record(None)
+            self._record(serving)
 
     def pause_answer(self) -> None:
         """The caller does not keep up: neither does the arm's answer."""
@@ -158,7 +170,7 @@ class Exchange:
         self._kept = [] if has_fallback or self._request.idempotent else None
         self._asked_at = monotonic()
         allowed_seconds = route.upstream.timeout_ms / (2000 if has_fallback else 1000)
-        self._try(self._assigned, self._asked_at + allowed_seconds)
+        self._try(self._assigned, allowed_seconds)
 
     def _unit(self) -> str | None:
         source = self._route.unit
@@ -169,7 +181,10 @@ class Exchange:
             self._worker.counters.add("kingmaker_missing_units_total", "route", self._route.name)
         return unit
 
-    def _try(self, arm: Arm, deadline: float) -> None:
+    def _try(self, arm: Arm, allowed_seconds: float) -> None:
+        """Asks an arm, which has this long from the last byte of the request."""
+        self._allowed_seconds = allowed_seconds
+        deadline = self._asked_at + allowed_seconds
         self._client.on_new_arm()
         self._attempt = attempt = self._worker.attempt(self, self._routing.targets[arm.id], deadline)
         attempt.pool.acquire(attempt)
@@ -191,9 +206,8 @@ class Exchange:
 
     def _restart_clock(self, attempt: Attempt) -> None:
         """The arm's time begins with the last byte of the request: a slow caller is not its fault."""
-        now = monotonic()
-        attempt.deadline += now - self._asked_at
-        self._asked_at = now
+        self._asked_at = monotonic()
+        attempt.deadline = self._asked_at + self._allowed_seconds
 
     def _keep(self, pieces: list[bytes]) -> None:
         if self._kept is None:
@@ -217,7 +231,7 @@ class Exchange:
         )
         self._reason = Reason.FALLBACK
         self._repeated = False
-        self._try(self._route.champion, self._asked_at + self._route.upstream.timeout_ms / 1000)
+        self._try(self._route.champion, self._route.upstream.timeout_ms / 1000)
 
     def _give_up(self, attempt: Attempt, failure: Failure) -> None:
         self._count_failure(attempt, failure)
@@ -277,3 +291,10 @@ class Exchange:
         name = serving.name if serving is not None else "none"
         self._worker.spool.append(event)
         self._worker.counters.exchange(self._route.name, name, self._reason, self._status, seconds)
+
+
+def _is_held(answer: Answer) -> bool:
+    """Whether more of a challenger's answer is awaited first: all of it where it is short, else some."""
+    if answer.complete:
+        return False
+    return not answer.pieces or (answer.length is not None and answer.length <= HELD_BYTES)

@@ -41,7 +41,7 @@ def routing_of(snapshot: Snapshot, environment: Mapping[str, str]) -> Routing:
         arm.id: target_of(route, arm, environment, missing) for route in snapshot.routes for arm in route.arms
     }
     for name in missing:
-        _log.warning("environment variable is not set", extra={"fields": {"variable": name}})
+        _log.warning("variable is not set, or no header's value", extra={"fields": {"variable": name}})
     return Routing(snapshot.version, RouteTable(snapshot), targets, snapshot.keys[0])
 
 

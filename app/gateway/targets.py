@@ -76,7 +76,7 @@ def _framing_line(request: Request) -> bytes:
 
 
 def target_of(route: Route, arm: Arm, environment: Mapping[str, str], missing: list[str]) -> Target:
-    """The target of an arm. Names of variables that the environment lacks are added to `missing`.
+    """The target of an arm. Variables that are unset, empty or not sendable are added to `missing`.
 
     Raises:
         BadSnapshot: the arm's URL or one of its headers cannot be sent.
@@ -106,11 +106,14 @@ def target_of(route: Route, arm: Arm, environment: Mapping[str, str], missing: l
 
 
 def _value(header: ArmHeader, environment: Mapping[str, str], missing: list[str]) -> str | None:
+    """The header's value; a secret read from a file often ends in a newline, which is not part of it."""
     if header.env is None:
         return header.value
-    if header.env not in environment:
-        missing.append(header.env)
-    return environment.get(header.env)
+    value = environment.get(header.env, "").strip()
+    if value and _FIELD_VALUE.fullmatch(value) is not None:
+        return value
+    missing.append(header.env)
+    return None
 
 
 def _line(where: str, name: str, value: str) -> bytes:

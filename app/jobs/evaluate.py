@@ -135,12 +135,13 @@ async def _evidence(connection: Connection, route: StoredRoute, trial: Trial, da
     arms = {route.arm_ids[arm]: arm for arm in (champion, trial.arm)}
     asked = (connection, route.id, goal.name, arms, trial.started_epoch, day.end_ms)
     counts = await rollups.arm_counts(*asked)
+    cells = await rollups.evidence_cells(*asked)
     return Evidence(
-        strata=strata(await rollups.evidence_cells(*asked), champion, trial.arm),
+        strata=strata(cells, champion, trial.arm),
         champion=counts[champion],
         challenger=counts[trial.arm],
         metric=goal,
-        sticky=route.spec.unit is not None,
+        sticky=route.spec.unit is not None or any(cell.bucket for cell in cells),
         challengers=len(route.rollout.active_trials),
         day=day,
     )

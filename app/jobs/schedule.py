@@ -13,9 +13,7 @@ from app.db.errors import Conflict, DatabaseError, NotFound
 from app.db.routes import load_routes
 from app.db.session import Database
 from app.events.recorder import Recorder
-from app.events.spool import SpoolError
 from app.jobs.evaluate import evaluate
-from routing.errors import RoutingError
 
 _log = logging.getLogger(__name__)
 
@@ -66,7 +64,7 @@ class Jobs:
         """Copy what the spools hold; False when some of it could not be copied."""
         try:
             self.status.events += await self._recorder.drain()
-        except (SpoolError, DatabaseError) as error:
+        except Exception as error:  # noqa: BLE001 - the gateway must not end with the recorder
             self._failed("record", error)
             return False
         self.status.recorded_at_ms = now_ms()
@@ -92,7 +90,7 @@ class Jobs:
         """Bring the gateways' snapshot up to date; what fails is tried again in the next turn."""
         try:
             await self._publish()
-        except (OSError, DatabaseError, RoutingError) as error:
+        except Exception as error:  # noqa: BLE001 - nor with the publisher
             self._failed("publish", error)
 
     async def _evaluate_route(self, name: str, seen_through_ms: int) -> None:

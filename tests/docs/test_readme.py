@@ -53,10 +53,12 @@ def checkout(tmp_path: Path) -> tuple[Path, dict[str, int]]:
 
 
 def test_the_lines_under_use_it_run(checkout: tuple[Path, dict[str, int]]) -> None:
-    """Ten lines bring up two models and the gateway, send a request and its outcome, and show the rollout."""
+    """They bring up two models and the gateway, report an outcome, and move traffic, in this order."""
     folder, ports = checkout
-    lines = [line for line in _block("Use it").splitlines() if not line.startswith("make ")]
+    blocks = _block("Use it") + _block("How a challenger is promoted")
+    lines = [line for line in blocks.splitlines() if not line.startswith("make ")]
     settings = {
+        "PATH": f"{folder / '.venv/bin'}:{os.environ['PATH']}",
         "KINGMAKER_GATEWAY_PORT": str(ports["8080"]),
         "KINGMAKER_CONTROL_PORT": str(ports["8081"]),
         "KINGMAKER_SERVER": f"http://127.0.0.1:{ports['8081']}",
@@ -75,6 +77,7 @@ def test_the_lines_under_use_it_run(checkout: tuple[Path, dict[str, int]]) -> No
     assert '"model": "' in said
     assert '{"accepted":1,"rejected":[]}' in said
     assert "route_created" in said
+    assert "61.1 %" in said, "the chance to beat"
 
 
 @pytest.mark.parametrize(

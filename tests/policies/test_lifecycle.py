@@ -45,6 +45,11 @@ def on_trial(weights: Mapping[str, int] = TRIAL_OF_B) -> Rollout:
     return begin("a", weights, now_ms=0)
 
 
+def late() -> Rollout:
+    """After b was promoted, c was tried and taken off again."""
+    return roll_back(start(promote(on_trial(), "b", 1), "c", 1_000, 2), None, 3)
+
+
 def day(number: int, action: Action, verdict: Verdict | None = None, arm: str = "b") -> Judged:
     """What was found on a day (1, 2, …); the verdict goes with the action unless said."""
     fitting = {Action.STEP: Verdict.WIN, Action.ROLLBACK: Verdict.LOSE}.get(action, Verdict.INCONCLUSIVE)
@@ -119,6 +124,11 @@ def test_a_rollback_after_a_promotion_restores_the_champion_before() -> None:
     assert (restored.phase, restored.changed_at_ms) == (Phase.ROLLED_BACK, 9)
     with pytest.raises(IllegalTransition, match="nothing to roll back"):
         roll_back(restored, None, 10)
+
+
+def test_whoever_is_late_with_a_rollback_dethrones_nobody() -> None:
+    """Another challenger came after the promotion and is gone again: the champion has to be named."""
+    assert roll_back(late(), "b", 9).champion == "a"
 
 
 def test_a_breached_guardrail_withdraws_also_from_suspended_steps() -> None:
@@ -312,7 +322,9 @@ ILLEGAL: list[tuple[Callable[[], object], str]] = [
     (lambda: promote(on_trial(TWO_TRIALS), None, 1), "challenger must be named: 2 are on trial ['b', 'c']"),
     (lambda: roll_back(on_trial(TWO_TRIALS), None, 1), "challenger must be named: 2 are on trial ['b', 'c']"),
     (lambda: roll_back(on_trial(), "c", 1), "challenger 'c' is not on trial"),
-    (lambda: roll_back(promote(on_trial(), "b", 1), "b", 2), "challenger 'b' is not on trial"),
+    (lambda: roll_back(on_trial(), "a", 1), "there is nothing to roll back"),
+    (lambda: roll_back(roll_back(on_trial(), "b", 1), "b", 2), "challenger 'b' is not on trial"),
+    (lambda: roll_back(late(), None, 9), "nobody is on trial ('c' is rolled_back): to bring"),
     (lambda: roll_back(on_trial(ALL_A), None, 1), "there is nothing to roll back"),
     (lambda: pause(on_trial(ALL_A)), "there is nothing to pause: no challenger is on trial"),
     (lambda: pause(pause(on_trial())), "automatic steps are suspended already"),

@@ -38,10 +38,10 @@ def test_a_challenger_that_leaves_pays_its_champion(weights: dict[str, int]) -> 
 
 
 def test_other_challengers_pay_only_when_the_champion_would_be_left_short() -> None:
-    """The champion pays down to half of what is left, then the largest of the others pays first."""
+    """The champion pays down to half of what is left, then the others pay in proportion."""
     weights = {"a": 5_000, "b": 500, "c": 1_500, "d": 3_000}
-    assert with_share(weights, "b", 2_000, champion="a") == {"a": 4_000, "b": 2_000, "c": 1_500, "d": 2_500}
-    assert with_share(weights, "b", 5_000, champion="a") == {"a": 2_500, "b": 5_000, "c": 1_500, "d": 1_000}
+    assert with_share(weights, "b", 2_000, champion="a") == {"a": 4_001, "b": 2_000, "c": 1_333, "d": 2_666}
+    assert with_share(weights, "b", 5_000, champion="a") == {"a": 2_501, "b": 5_000, "c": 833, "d": 1_666}
     assert with_share(weights, "b", 800, champion="a") == {"a": 4_700, "b": 800, "c": 1_500, "d": 3_000}
 
 

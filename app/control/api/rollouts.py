@@ -73,7 +73,7 @@ async def promote_challenger(
 
 @router.post("/routes/{route}/rollout/rollback")
 async def roll_back(name: RouteName, action: ArmAction, context: Scope, caller: Operator) -> RolloutView:
-    """Take a challenger's traffic away; with nobody on trial, the previous champion returns."""
+    """Take a challenger off; after a promotion, or where the champion is named, the previous one returns."""
 
     def decide(route: StoredRoute, at_ms: int) -> tuple[Rollout, Entry]:
         before = route.rollout

@@ -138,7 +138,7 @@ async def test_a_new_arm_joins_by_declaration(ads: Stage) -> None:
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("kind", "continuous"), ("aggregate", "sum"), ("missing", "zero")]
+    ("field", "value"), [("kind", "continuous"), ("aggregate", "max"), ("missing", "zero")]
 )
 async def test_a_metric_never_changes_its_meaning(ads: Stage, field: str, value: str) -> None:
     """Sums are kept under its name. Refused by field, with what it is and what was asked; nothing changes."""
@@ -199,9 +199,23 @@ async def test_the_order_of_metrics_decides_the_goal_and_so_is_a_change(stage: S
     """Without a named goal the first metric is it: to turn them round is a change, and is said to be one."""
     metrics = [{"name": name, "kind": "binary"} for name in ("clicks", "sales")]
     await stage.put(document(metrics=metrics))
+    on_trial = await stage.put(document(metrics=metrics[::-1]))
+    assert (on_trial.status_code, on_trial.json()["detail"].split(" while")[0]) == (
+        409,
+        "policy.goal must not change",
+    )
+    await stage.post("rollback")
     applied = (await stage.put(document(metrics=metrics[::-1]))).json()
     assert applied["changes"] == [{"field": "policy.goal", "before": "clicks", "after": "sales"}]
     assert (await stage.read("/routes/ads/rollout"))["goal"] == "sales"
+
+
+async def test_no_zeros_can_be_counted_for_decisions_before_a_metric(ads: Stage) -> None:
+    """A metric whose missing outcomes mean 0 is declared with its route, or its sums would not add up."""
+    metric: Json = {"name": "later", "kind": "continuous", "missing": "zero"}
+    answer = await ads.put(document(metrics=[*document()["metrics"], metric]))
+    assert answer.status_code == 422
+    assert "metrics.1.missing" in faults(answer)
 
 
 async def test_a_refused_route_leaves_all_others_of_its_transaction(ads: Stage) -> None:

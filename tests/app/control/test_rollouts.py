@@ -107,7 +107,7 @@ ILLEGAL = {
     "promote nobody": ([], _post("promote", arm="none"), "must be one of"),
     "promote without a trial": ([_ROLL_BACK], _PROMOTE, "must be named"),
     "roll back nothing": ([_ROLL_BACK], _ROLL_BACK, "nothing to roll back"),
-    "roll back the champion": ([], _post("rollback", arm="old"), "is not on trial"),
+    "roll back the champion": ([], _post("rollback", arm="old"), "no champion preceded"),
     "roll back nobody": ([], _post("rollback", arm="none"), "is not on trial"),
     "pause nothing": ([_ROLL_BACK], _PAUSE, "nothing to pause"),
     "pause twice": ([_PAUSE], _PAUSE, "suspended already"),

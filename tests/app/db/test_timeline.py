@@ -48,7 +48,7 @@ async def eventful(database: Database) -> StoredRoute:
     route = await change(promote(route.rollout, "new", 3_000), Kind.PROMOTED, 3_000)
     route = await change(start(route.rollout, "third", 500, 4_000), Kind.ROLLOUT_STARTED, 4_000)
     route = await change(roll_back(route.rollout, "third", 5_000), Kind.ROLLED_BACK, 5_000)
-    route = await change(roll_back(route.rollout, None, 5_500), Kind.ROLLED_BACK, 5_500)
+    route = await change(roll_back(route.rollout, route.rollout.champion, 5_500), Kind.ROLLED_BACK, 5_500)
     route = await change(
         set_split(route.rollout, {"old": 0, "new": 10_000}, 6_000, champion="new"), Kind.SPLIT_CHANGED, 6_000
     )

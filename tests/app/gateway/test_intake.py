@@ -222,3 +222,20 @@ async def test_judging_never_raises(stage: Stage) -> None:
     assert routing is not None
     entries = [None, 1, "x", [], {}, {"value": []}, msgspec.json.decode(b'{"decision": 1}')]
     assert len(judge(entries, routing.table, 0).rejected) == len(entries)
+
+
+async def test_too_many_outcomes_at_once_are_refused(stage: Stage) -> None:
+    """Judging them would keep every request of the worker waiting."""
+    assert (await report(stage, b"1\n" * 30_000))[0] == 413
+    assert (await report(stage, {"outcomes": [1] * 10_001}))[0] == 413
+
+
+async def test_outcomes_by_the_thousand_are_judged_in_slices(stage: Stage) -> None:
+    """In order, with the index that each had, while other requests are answered."""
+    good = {"decision": await decision(stage), "metric": "profit", "value": 1}
+    outcomes = [good if index % 2 else 1 for index in range(1_001)]
+    (status, answer), health = await asyncio.gather(
+        report(stage, {"outcomes": outcomes}), stage.ask(path="/healthz")
+    )
+    assert (status, answer["accepted"], health.status) == (202, 500, 200)
+    assert [entry["index"] for entry in answer["rejected"]] == list(range(0, 1_001, 2))

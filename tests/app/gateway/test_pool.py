@@ -6,6 +6,8 @@ import asyncio
 import os
 import socket
 from contextlib import ExitStack
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -300,3 +302,26 @@ async def test_a_retired_pool_keeps_nothing(stage: Stage) -> None:
     assert (await asking).status == 200
     assert pool.idle == []
     await until(lambda: pool.open == 0)
+
+
+async def test_a_name_that_hangs_is_looked_up_once_at_a_time(stage: Stage) -> None:
+    """However many requests wait for it, so that the resolver's few threads stay free for other arms."""
+    asked: list[str] = []
+
+    async def hang(host: str, *_: object, **__: object) -> list[object]:
+        asked.append(host)
+        await asyncio.sleep(60)
+        return []
+
+    target = replace(stage.worker.routing.targets[2], host="hang.test")  # type: ignore[union-attr] # it has one
+    pool = Pool(stage.loop, target)
+    pool._loop = SimpleNamespace(  # type: ignore[assignment] # a loop whose resolver hangs
+        create_task=stage.loop.create_task, getaddrinfo=hang
+    )
+    waiting = [stage.loop.create_task(pool._resolved()) for _ in range(50)]
+    await asyncio.sleep(0.01)
+    assert asked == ["hang.test"]
+    for task in [*waiting, pool._lookup]:
+        assert task is not None
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)

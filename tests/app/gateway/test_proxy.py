@@ -8,7 +8,7 @@ import pytest
 
 from app.gateway import decisions
 from routing.assignment import Assignment
-from routing.types import Match, Reason, UnitKind, UnitSource
+from routing.types import Match, Reason, UnitKind, UnitSource, Upstream
 from tests.app.gateway.stage import (
     OK,
     ArmServer,
@@ -81,8 +81,9 @@ async def test_a_host_routes_too(stage: Stage) -> None:
     assert stage.champion.seen[0].line == "GET /score/v1/chat?a=1 HTTP/1.1"
 
 
-async def test_a_caller_that_leaves_is_no_error_of_the_arm(stage: Stage) -> None:
-    """The attempt is abandoned, its connection closed, and nothing is held against the arm."""
+async def test_a_caller_that_waited_in_vain_was_failed_by_the_arm(stage: Stage) -> None:
+    """The attempt is abandoned and its connection closed. A challenger that hangs for longer than its callers
+    wait must show in its errors; callers that leave anyway leave both arms alike."""
     stage.route(0)
     stage.champion.script = say_nothing
     _, writer = await stage.connect()
@@ -92,7 +93,40 @@ async def test_a_caller_that_leaves_is_no_error_of_the_arm(stage: Stage) -> None
     await until(lambda: len(stage.spool.events) == 1)
     await until(lambda: not stage.champion.open)
     (event,) = stage.spool.events
-    assert (event.error, event.served_arm_id) == (None, None)
+    assert (event.status, event.error, event.served_arm_id) == (499, True, None)
+
+
+async def test_a_caller_that_leaves_in_the_middle_was_served(stage: Stage) -> None:
+    """Who has read some of an answer and leaves has not been failed by the arm."""
+    stage.route(0)
+
+    async def begin(_: Message, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf")
+
+    stage.champion.script = begin
+    reader, writer = await stage.connect()
+    writer.write(request())
+    await reader.readuntil(b"half")
+    writer.close()
+    await until(lambda: len(stage.spool.events) == 1)
+    (event,) = stage.spool.events
+    assert (event.status, event.error, event.served_arm_id) == (200, None, 1)
+
+
+@pytest.mark.parametrize("pause", [0.5, 1.2])
+async def test_a_slow_upload_leaves_the_champion_its_time(stage: Stage, pause: float) -> None:
+    """However long the caller took, a challenger that hangs then has its half of the time, and the champion
+    the rest."""
+    stage.route(10_000, upstream=Upstream(timeout_ms=800))
+    stage.challenger.script = say_nothing
+    reader, writer = await stage.connect()
+    writer.write(request("POST", body=b"all of it")[:-4])
+    await asyncio.sleep(pause)
+    writer.write(b"f it")
+    answer = await asyncio.wait_for(read_message(reader), 10)
+    writer.close()
+    assert (answer.status, answer["kingmaker-arm"]) == (200, "old")
+    assert stage.champion.seen[0].body == b"all of it"
 
 
 async def test_force_header_needs_permission(stage: Stage) -> None:

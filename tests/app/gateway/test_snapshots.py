@@ -12,7 +12,6 @@ import pytest
 from app.gateway.pool import is_forbidden
 from app.gateway.snapshots import SnapshotFile, routing_of
 from app.gateway.targets import Target
-from routing.errors import BadSnapshot
 from routing.snapshot import Snapshot
 from routing.types import Arm, ArmHeader, Match, Role, Route
 from tests.app.gateway.stage import KEY, OK, Message, Stage, shares, until
@@ -106,11 +105,19 @@ def test_secrets_of_an_arm_come_from_the_environment() -> None:
     assert (absent.lines, absent.overrides) == (b"", frozenset())
 
 
-def test_a_header_of_two_lines_is_refused() -> None:
-    """A value from the environment cannot inject a header either."""
+def test_a_header_of_two_lines_is_left_out() -> None:
+    """A value from the environment injects no header, and keeps no snapshot from other arms."""
     arm = arm_at("http://a", ArmHeader(name="Authorization", env="TOKEN"))
-    with pytest.raises(BadSnapshot, match="on one line"):
-        routing_of(snapshot_of(arm), {"TOKEN": "x\r\nY: z"})
+    for value in ("x\r\nY: z", "", " \n"):
+        (target,) = routing_of(snapshot_of(arm), {"TOKEN": value}).targets.values()
+        assert target.lines == b""
+
+
+def test_a_secret_read_from_a_file_may_end_in_a_newline() -> None:
+    """It is sent without."""
+    arm = arm_at("http://a", ArmHeader(name="Authorization", env="TOKEN"))
+    (target,) = routing_of(snapshot_of(arm), {"TOKEN": "secret\n"}).targets.values()
+    assert target.lines == b"Authorization: secret\r\n"
 
 
 @pytest.mark.parametrize(

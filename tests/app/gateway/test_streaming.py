@@ -7,6 +7,7 @@ import resource
 
 import pytest
 
+from routing.types import Upstream
 from tests.app.gateway.stage import ArmServer, Message, Stage, limits, read_message, request, until
 
 MIB = 1024 * 1024
@@ -85,7 +86,7 @@ async def test_an_answer_until_the_end_of_the_connection(stage: Stage) -> None:
 )
 async def test_a_cut_off_answer_looks_cut_off(stage: Stage, head: bytes) -> None:
     """What was promised and cannot be kept ends the caller's connection, and counts against the arm."""
-    stage.route(10_000)
+    stage.route(0)
 
     async def cut(_: Message, writer: asyncio.StreamWriter) -> None:
         writer.write(head)
@@ -93,10 +94,28 @@ async def test_a_cut_off_answer_looks_cut_off(stage: Stage, head: bytes) -> None
         await asyncio.sleep(0.02)
         writer.close()
 
-    stage.challenger.script = cut
+    stage.champion.script = cut
     with pytest.raises((asyncio.IncompleteReadError, ConnectionError, ValueError)):
         await stage.ask()
     await until(lambda: len(stage.spool.events) == 1)
+    assert stage.spool.events[0].error is True
+
+
+@pytest.mark.parametrize("ending", ["cut off", "silent"])
+@pytest.mark.parametrize("head", [b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf", CHUNKED_HEAD])
+async def test_a_challenger_that_breaks_off_is_not_noticed(stage: Stage, head: bytes, ending: str) -> None:
+    """Until its caller has seen some of it, an answer that does not come is the champion's to give."""
+    stage.route(10_000, upstream=Upstream(timeout_ms=600))
+
+    async def cut(_: Message, writer: asyncio.StreamWriter) -> None:
+        writer.write(head)
+        await writer.drain()
+        if ending == "cut off":
+            writer.transport.abort()
+
+    stage.challenger.script = cut
+    answer = await stage.ask()
+    assert (answer.status, answer.body, answer["kingmaker-arm"]) == (200, b"ok", "old")
     assert stage.spool.events[0].error is True
 
 

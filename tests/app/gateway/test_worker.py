@@ -219,7 +219,7 @@ async def test_a_decision_that_drained_too_slowly_is_on_disk(
         writer.close()
     (event,) = on_disk(tmp_path).events
     assert isinstance(event, DecisionEvent)
-    assert (status, event.served_arm_id, event.error) == (0, None, None)
+    assert (status, event.served_arm_id, event.error) == (0, None, True)
 
 
 async def test_an_exchange_under_way_is_finished_on_sigterm(
