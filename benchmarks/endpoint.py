@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from typing import cast
 
 import uvloop
 
@@ -21,13 +22,12 @@ class _Endpoint(asyncio.Protocol):
         self._buffer = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport
+        self._transport = cast(asyncio.WriteTransport, transport)
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
         while (end := self._buffer.find(b"\r\n\r\n")) >= 0 and len(self._buffer) >= end + 4 + _REQUEST_BODY:
             self._buffer = self._buffer[end + 4 + _REQUEST_BODY :]
-            assert isinstance(self._transport, asyncio.WriteTransport)
             self._transport.write(_ANSWER)
 
 

@@ -7,6 +7,7 @@ import json
 import sys
 import time
 from itertools import count
+from typing import cast
 
 import httptools
 import uvloop
@@ -31,8 +32,7 @@ class _Caller(asyncio.Protocol):
         self._turn = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)
         self._send()
 
     def data_received(self, data: bytes) -> None:
