@@ -10,7 +10,7 @@ import pytest
 from policies.errors import BadSpec
 from policies.metrics import Metric
 from policies.spec import ArmSpec, Guardrail, Policy, RouteSpec, arm_problems, problems
-from policies.types import Kind
+from policies.types import Aggregate, Kind
 from routing.types import ArmHeader, Match, Role, UnitKind, UnitSource, Upstream
 
 CHAMPION = ArmSpec("logreg-v6", "http://127.0.0.1:9001/score", Role.CHAMPION)
@@ -141,6 +141,11 @@ CASES: list[tuple[RouteSpec, str, str]] = [
     ),
     (of_metric(Metric("cpa", Kind.RATIO)), "metrics.2.kind", "must be binary or continuous, got 'ratio'"),
     (of_metric(Metric("clicks", Kind.COUNT)), "metrics.2.kind", "must be binary or continuous, got 'count'"),
+    (
+        of_metric(Metric("x", Kind.BINARY, aggregate=Aggregate.SUM)),
+        "metrics.2.aggregate",
+        "must not be sum for a binary metric, got 'sum'",
+    ),
     (
         of_metric(Metric("x", Kind.BINARY, window_ms=0)),
         "metrics.2.window",

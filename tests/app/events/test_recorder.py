@@ -16,6 +16,7 @@ from app.db.decisions import SpoolMark
 from app.db.errors import DatabaseUnavailable
 from app.db.session import Connection, Database
 from app.db.tables import DECISIONS
+from app.events import recorder
 from app.events.recorder import BATCH_EVENTS, Recorder
 from app.events.spool import SpoolError, mark_path, read_mark
 from app.events.spool_reader import spool_id
@@ -113,6 +114,16 @@ async def test_a_repeat_with_another_value_keeps_the_first_and_is_counted(
     assert await outcome_values(books) == [("conversion", "", 1.0)]
     assert (await books.accounts())[Account(NEW, "conversion")] == values(1)
     assert (await books.mark("w0")).conflicts == 2
+
+
+async def test_no_decision_has_outcomes_without_end(books: Books, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond a thousand of one metric (here three) they have no effect, and are counted."""
+    monkeypatch.setattr(recorder, "MOST_OUTCOMES", 3)
+    events = [told(FIRST, "conversion", 1.0, key=str(number)) for number in (*range(5), 0)]
+    books.write("w0", *events)
+    await books.recorder.drain()
+    assert [key for _, key, _ in await outcome_values(books)] == ["0", "1", "2"]
+    assert ((await books.mark("w0")).unreadable, (await books.mark("w0")).conflicts) == (2, 0)
 
 
 @pytest.mark.parametrize("first", ["w0", "w1"])

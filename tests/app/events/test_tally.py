@@ -19,7 +19,7 @@ from policies.spec import Policy
 from policies.types import Aggregate, Kind, Missing
 from routing.bucketing import unit_bucket
 from routing.tokens import Claims
-from routing.types import Reason
+from routing.types import Reason, UnitKind, UnitSource
 from tests.app.events.books import Account, Books, accounts, values
 from tests.app.events.facts import DAY_MS, NEW, NOON_MS, OLD, claims
 
@@ -83,6 +83,19 @@ async def test_a_sticky_units_sums_are_kept_by_its_hash(books: Books, unit_hash:
     assert {key.bucket for key in sticky.deltas} == {unit_bucket(unit_hash)}
     alone = decided(books.route, replace(ONE, unit_hash=unit_hash))
     assert {key.bucket for key in alone.deltas} == {0}
+    declared = replace(books.route.spec, unit=UnitSource(kind=UnitKind.HEADER, name="X-User-Id"))
+    unnamed = decided(replace(books.route, spec=declared), replace(ONE, unit_hash=unit_hash))
+    assert {key.bucket for key in unnamed.deltas} == {unit_bucket(unit_hash)}, (
+        "a unit of its own, by its draw"
+    )
+
+
+async def test_a_caller_that_left_was_served_by_nobody_else(books: Books) -> None:
+    """Nothing is diluted by it, so it does not count against the arm's share of served decisions."""
+    tally = Tally()
+    event = DecisionEvent(decision=ONE, served_arm_id=None, status=499, error=True, latency_ms=5.0)
+    tally.observed(books.route, event)
+    assert {key.metric for key in tally.deltas} == {ERROR, LATENCY}
 
 
 async def test_sums_are_kept_by_the_decisions_own_day_epoch_and_arm(books: Books) -> None:
