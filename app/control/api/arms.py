@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 from fastapi import APIRouter
 
-from app.clock import now_ms
-from app.control.api.parameters import ArmName, IfMatch, Reason, RouteName, Scope, require_version
+from app.control.api.moves import change
+from app.control.api.parameters import ArmName, IfMatch, Reason, RouteName, Scope
 from app.control.auth import Operator
-from app.control.context import Context
 from app.control.documents import BadDeclaration, arm_document, arm_of, headers_of
 from app.control.schemas import ArmChange, ArmDocument
-from app.db import rollouts, routes
+from app.db import routes
 from app.db.errors import Conflict, NotFound
 from app.db.routes import StoredRoute
 from app.db.session import Connection
@@ -38,11 +36,11 @@ async def register_arm(
         if arm.name in route.arm_ids:
             raise Conflict(f"name must not be that of another arm of route {route.name!r}, got {arm.name!r}")
         arm_id = await routes.insert_arm(connection, route.id, arm, at_ms)
-        spec = replace(route.spec, arms=(*route.spec.arms, arm))
         entry = Entry(Kind.ARM_ADDED, caller.name, f"registered {arm.url}", arm.name)
-        return replace(route, spec=spec, arm_ids={**route.arm_ids, arm.name: arm_id}), entry
+        known = replace(route, arm_ids={**route.arm_ids, arm.name: arm_id})
+        return _with_arms(known, (*route.spec.arms, arm)), entry
 
-    await _save(context, name, add)
+    await change(context, name, add)
     return arm_document(arm)
 
 
@@ -66,9 +64,9 @@ async def change_arm(
         arms = tuple(after if arm.name == arm_name else arm for arm in route.spec.arms)
         fields = [name for name in ArmChange.model_fields if getattr(after, name) != getattr(before, name)]
         entry = Entry(Kind.ARM_CHANGED, caller.name, f"changed {', '.join(fields)}", arm_name)
-        return replace(route, spec=replace(route.spec, arms=arms)), entry
+        return _with_arms(route, arms), entry
 
-    return arm_document(_arm(await _save(context, name, alter, if_match), arm_name))
+    return arm_document(_arm(await change(context, name, alter, if_match), arm_name))
 
 
 @router.delete("/routes/{route}/arms/{arm}", status_code=204)
@@ -85,32 +83,21 @@ async def retire_arm(
     async def remove(connection: Connection, route: StoredRoute, at_ms: int) -> tuple[StoredRoute, Entry]:
         _arm(route, arm_name)
         left = tuple(arm for arm in route.spec.arms if arm.name != arm_name)
-        rollout = with_arms(route.rollout, tuple(arm.name for arm in left))
+        wanted = _with_arms(route, left)
         await routes.retire_arm(connection, route.arm_ids[arm_name], at_ms)
-        entry = Entry(Kind.ARM_RETIRED, caller.name, reason, arm_name)
-        return replace(route, spec=replace(route.spec, arms=left), rollout=rollout), entry
+        return wanted, Entry(Kind.ARM_RETIRED, caller.name, reason, arm_name)
 
-    await _save(context, name, remove, if_match)
-
-
-_Alter = Callable[[Connection, StoredRoute, int], Awaitable[tuple[StoredRoute, Entry] | None]]
-"""From a route and the time to the route with its arms changed and what to note; None: nothing changes."""
+    await change(context, name, remove, if_match)
 
 
-async def _save(context: Context, name: str, alter: _Alter, if_match: str | None = None) -> StoredRoute:
-    at_ms = now_ms()
-    async with context.database.transaction() as connection:
-        route = await routes.load_route(connection, name)
-        require_version(route, if_match)
-        if (found := await alter(connection, route, at_ms)) is None:
-            return route
-        changed, entry = found
-        rollout = with_arms(changed.rollout, tuple(arm.name for arm in changed.spec.arms))
-        saved = await rollouts.save(
-            connection, replace(changed, rollout=route.rollout), rollout, entry, at_ms
-        )
-    await context.publish()
-    return saved
+def _with_arms(route: StoredRoute, arms: tuple[ArmSpec, ...]) -> StoredRoute:
+    """The route with these arms in service.
+
+    Raises:
+        IllegalTransition: an arm that would go is the champion or holds a share.
+    """
+    rollout = with_arms(route.rollout, tuple(arm.name for arm in arms))
+    return replace(route, spec=replace(route.spec, arms=arms), rollout=rollout)
 
 
 def _arm(route: StoredRoute, name: str) -> ArmSpec:

@@ -1,8 +1,9 @@
-"""How every change of a rollout is made: read, decide, compare-and-set, tell the gateways."""
+"""How every change of a route in service is made: read, decide, compare-and-set, tell the gateways."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 from app.clock import now_ms
 from app.control.api.parameters import require_version
@@ -10,6 +11,7 @@ from app.control.context import Context
 from app.db import rollouts
 from app.db.errors import Conflict
 from app.db.routes import StoredRoute, load_route
+from app.db.session import Connection
 from app.db.timeline import Entry
 from policies.lifecycle import Rollout
 
@@ -17,6 +19,9 @@ _ATTEMPTS = 5
 
 Move = Callable[[StoredRoute, int], tuple[Rollout, Entry] | None]
 """From a route and the time to its next rollout and what to note of it; None when nothing is to change."""
+
+Alter = Callable[[Connection, StoredRoute, int], Awaitable[tuple[StoredRoute, Entry] | None]]
+"""As Move, for what is written beside the rollout: gives the route as it is to be."""
 
 
 async def move(context: Context, name: str, decide: Move, if_match: str | None = None) -> StoredRoute:
@@ -29,21 +34,39 @@ async def move(context: Context, name: str, decide: Move, if_match: str | None =
     """
     for attempt in range(1, _ATTEMPTS + 1):
         try:
-            return await _move_once(context, name, decide, if_match)
+            return await change(context, name, _altering(decide), if_match)
         except Conflict:
             if attempt == _ATTEMPTS:
                 raise
     raise AssertionError("unreachable: the last attempt returns or raises")
 
 
-async def _move_once(context: Context, name: str, decide: Move, if_match: str | None) -> StoredRoute:
+async def change(context: Context, name: str, alter: Alter, if_match: str | None = None) -> StoredRoute:
+    """Change a route in one transaction, with its row of the timeline, and tell the gateways.
+
+    Raises:
+        NotFound, IllegalTransition, BadSpec: as `alter` does.
+        Refused: the route is not at the version that `if_match` names.
+        Conflict: somebody else was faster.
+    """
     at_ms = now_ms()
     async with context.database.transaction() as connection:
         route = await load_route(connection, name)
         require_version(route, if_match)
-        if (found := decide(route, at_ms)) is None:
+        if (found := await alter(connection, route, at_ms)) is None:
             return route
-        rollout, entry = found
-        saved = await rollouts.save(connection, route, rollout, entry, at_ms)
+        wanted, entry = found
+        before = replace(wanted, rollout=route.rollout)
+        saved = await rollouts.save(connection, before, wanted.rollout, entry, at_ms)
     await context.publish()
     return saved
+
+
+def _altering(decide: Move) -> Alter:
+    async def alter(_: Connection, route: StoredRoute, at_ms: int) -> tuple[StoredRoute, Entry] | None:
+        if (found := decide(route, at_ms)) is None:
+            return None
+        rollout, entry = found
+        return replace(route, rollout=rollout), entry
+
+    return alter
