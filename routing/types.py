@@ -20,6 +20,7 @@ class Role(StrEnum):
 
     CHAMPION = "champion"
     CHALLENGER = "challenger"
+    SHADOW = "shadow"
     RETIRED = "retired"
 
 
@@ -60,23 +61,81 @@ class ArmHeader(msgspec.Struct, frozen=True, kw_only=True):
     env: str | None = None
 
 
+class Tls(msgspec.Struct, frozen=True, kw_only=True):
+    """How an https arm is verified and what it is shown: paths of PEM files on the gateway's machine."""
+
+    ca: str | None = None
+    certificate: str | None = None
+    key: str | None = None
+    server_name: str | None = None
+
+
 class Arm(msgspec.Struct, frozen=True, kw_only=True):
-    """A registered model endpoint under a route. `id` is numeric and never reused."""
+    """A registered model endpoint under a route. `id` is numeric and never reused.
+
+    `sample_bp` is how much of the route's traffic a shadow arm is sent a copy of.
+    """
 
     id: int
     name: str
     url: str
     role: Role
     headers: tuple[ArmHeader, ...] = ()
+    sample_bp: int = TOTAL_BP
+    tls: Tls | None = None
+
+
+class Ejection(msgspec.Struct, frozen=True, kw_only=True):
+    """When a worker stops asking a challenger that fails, and for how long.
+
+    It is ejected after so many failures in a row, or when so many percent of the requests of the last
+    `interval_ms` failed and there were at least `minimum_requests`. Each ejection in a row is longer by
+    `base_ms`, up to `longest_ms`.
+    """
+
+    consecutive_failures: int = 5
+    failure_percent: int = 50
+    minimum_requests: int = 20
+    interval_ms: int = 10_000
+    base_ms: int = 10_000
+    longest_ms: int = 300_000
+
+
+class HealthCheck(msgspec.Struct, frozen=True, kw_only=True):
+    """How a worker asks an arm whether it is well: GET `path`; 2xx within `timeout_ms` is a yes."""
+
+    path: str
+    interval_ms: int = 5_000
+    timeout_ms: int = 1_000
+    failures: int = 3
+    successes: int = 2
 
 
 class Upstream(msgspec.Struct, frozen=True, kw_only=True):
-    """How a route's arms are called."""
+    """How a route's arms are called. Limits are per arm and worker.
+
+    `max_waiting` requests may wait for one of `max_connections`; more are shed. `retry_percent` bounds what
+    retries and hedges may add to the load. `hedge_ms`: after that long without an answer an idempotent
+    request is sent once more to the same arm; None: never.
+    """
 
     timeout_ms: int = 2_000
     connect_timeout_ms: int = 250
     max_connections: int = 512
+    max_waiting: int = 1_024
     fallback: bool = True
+    retry_percent: int = 10
+    hedge_ms: int | None = None
+    ejection: Ejection = msgspec.field(default_factory=Ejection)
+    health_check: HealthCheck | None = None
+
+
+class Prediction(msgspec.Struct, frozen=True, kw_only=True):
+    """A field of the arms' JSON answers that is compared and watched; `pointer` is an RFC 6901 pointer."""
+
+    name: str
+    pointer: str
+    numeric: bool
 
 
 class Match(msgspec.Struct, frozen=True, kw_only=True):
@@ -119,6 +178,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     epoch: int
     unit: UnitSource | None = None
     metrics: tuple[MetricRule, ...] = ()
+    predictions: tuple[Prediction, ...] = ()
     upstream: Upstream = msgspec.field(default_factory=Upstream)
     allow_force: bool = False
     kill_switch: bool = False
