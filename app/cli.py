@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from app.commands import comparison, demo, history, keys, rollouts, routes, serving
+from app.commands import comparison, demo, history, keys, rollouts, routes, serving, shadow
 from app.db.errors import DatabaseError
 from app.settings import BadSettings
 from policies.errors import PolicyError
@@ -94,6 +94,7 @@ _GET: dict[str, Callable[..., None]] = {
     "evaluations": history.get_evaluations,
     "metrics": history.get_metrics,
     "champion": history.get_champion,
+    "shadow": shadow.get_shadow,
 }
 _KEYS: dict[str, Callable[..., None]] = {
     "create": keys.create,

@@ -6,6 +6,7 @@ import asyncio
 import errno
 import ipaddress
 import socket
+import sys
 
 from app.settings import BadSettings
 
@@ -30,6 +31,40 @@ async def listen(host: str, port: int, patience_seconds: float = 5.0) -> socket.
             if error.errno != errno.EADDRINUSE or late:
                 raise BadSettings(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
         await asyncio.sleep(_RETRY_SECONDS)
+
+
+def divided(listener: socket.socket, count: int) -> list[socket.socket]:
+    """So many sockets on the listener's address, itself among them, among which connections are divided.
+
+    One that nobody listens on yet gets none. Where the system does not divide them (elsewhere than on Linux),
+    it is the listener itself each time.
+
+    Raises:
+        OSError: the system refuses another socket.
+    """
+    if count == 1 or sys.platform != "linux":
+        return [listener] * count
+    # The first was bound without this, so a port that somebody else has was refused.
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    return [listener, *(beside(listener) for _ in range(count - 1))]
+
+
+def beside(listener: socket.socket) -> socket.socket:
+    """Another socket on the address of a divided listener, on which nobody listens yet.
+
+    Raises:
+        OSError: the system refuses it.
+    """
+    another = socket.socket(listener.family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        another.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        another.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        another.bind(listener.getsockname())
+        another.setblocking(False)
+    except BaseException:
+        another.close()
+        raise
+    return another
 
 
 def is_loopback(host: str) -> bool:

@@ -4,27 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
-import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-
-import msgspec
 
 from app.clock import now_ms
 from app.db import versions
 from app.db.session import Database
 from app.db.snapshots import load_snapshot
-from app.gateway.snapshots import FILE_NAME
-from routing.snapshot import Snapshot
+from app.gateway.snapshots import FILE_NAME, read_snapshot, write_snapshot
+from routing.errors import RoutingError
 
 _LOCK_NAME = "snapshot.lock"
-
-
-class _Head(msgspec.Struct):
-    """As much of a snapshot file as says whether it is up to date."""
-
-    version: int
 
 
 class Publisher:
@@ -64,7 +55,7 @@ class Publisher:
             if on_disk == await versions.current(connection):
                 return on_disk
             snapshot = await load_snapshot(connection, now_ms())
-        await asyncio.to_thread(_write, self._path, snapshot)
+        await asyncio.to_thread(write_snapshot, self._path, snapshot)
         return snapshot.version
 
     @asynccontextmanager
@@ -77,16 +68,6 @@ class Publisher:
 
 def _version_of(path: Path) -> int | None:
     try:
-        return msgspec.json.decode(path.read_bytes(), type=_Head).version
-    except (OSError, msgspec.MsgspecError):
+        return read_snapshot(path).version
+    except (OSError, RoutingError):
         return None
-
-
-def _write(path: Path, snapshot: Snapshot) -> None:
-    """Replace the file; it holds signing keys, so it is this user's alone."""
-    draft = path.with_suffix(".draft")
-    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-        file.write(msgspec.json.encode(snapshot))
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)

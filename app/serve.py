@@ -12,11 +12,11 @@ import uvicorn
 from rich.console import Console
 
 from app.clock import now_ms
-from app.config import ConfigError, load_documents
 from app.control.context import Context
 from app.control.declare import Author, Declared, Difference, declare
 from app.control.documents import BadDeclaration, parse_route
 from app.control.main import create_app, listener_problem
+from app.control.places import Places
 from app.db import keys, signing
 from app.db.errors import DatabaseError
 from app.db.migrate import migrate_database
@@ -32,7 +32,7 @@ from policies.errors import IllegalTransition
 from routing.errors import RoutingError
 
 _REFUSALS = (
-    *(BadSettings, BadDeclaration, ConfigError, DatabaseError, IllegalTransition, WorkersNotReady),
+    *(BadSettings, BadDeclaration, DatabaseError, IllegalTransition, WorkersNotReady),
     *(RoutingError, OSError),  # of writing the lock and the snapshot: a full disk, a file of somebody else
 )
 _FILE = "file"
@@ -151,7 +151,8 @@ async def _start_control(settings: Settings, database: Database, stop: _Stop, st
     if problem := listener_problem(settings.host, has_keys):
         raise BadSettings(problem)
     await _apply_config(settings, database)
-    context = Context(database, Publisher(database, settings.data_dir), keyless=is_loopback(settings.host))
+    publisher, places = Publisher(database, settings.data_dir), Places.of(settings.gateway)
+    context = Context(database, publisher, keyless=is_loopback(settings.host), places=places)
     await context.publisher.publish()
     listener = await listen(settings.host, settings.control_port)
     if not has_keys:
@@ -189,9 +190,8 @@ async def _stop_jobs(ended: asyncio.Event, task: asyncio.Task[None]) -> None:
 
 async def _start_gateway(settings: Settings, stack: AsyncExitStack) -> str:
     listener = await listen(settings.host, settings.gateway_port)
-    supervisor = Supervisor(settings.data_dir, listener, settings.workers)
+    supervisor = Supervisor(settings.data_dir, listener, settings.workers, settings.gateway)
     stack.push_async_callback(supervisor.stop)
-    stack.callback(listener.close)  # the first thing at the end: who comes then is refused, not left waiting
     await supervisor.start()
     return url_of(listener)
 
@@ -200,11 +200,9 @@ async def _apply_config(settings: Settings, database: Database) -> None:
     """Put the routes of the configuration file into force: all of them, or none and a refusal."""
     if settings.config is None:
         return
-    try:
-        text = await asyncio.to_thread(settings.config.read_text, "utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadSettings(f"config {settings.config} cannot be read: {error}") from error
-    specs = [parse_route(document) for document in load_documents(text, str(settings.config))]
+    specs = [parse_route(document) for document in settings.routes]
+    for spec in specs:
+        await Places.of(settings.gateway).require_route(spec)
     author = Author(_FILE, now_ms(), f"declared in {settings.config.name}")
     async with database.transaction() as connection:
         declared = [await declare(connection, spec, author, retire_missing=False) for spec in specs]

@@ -1,10 +1,13 @@
-"""What a server process is told at its start: by flags, or else by KINGMAKER_* variables."""
+"""What a server process is told at its start: by flags, else by KINGMAKER_* variables, else by a file."""
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+from app.gateway.settings import GatewaySettings
 
 DEFAULT_DATA_DIR = Path("kingmaker-data")
 _MAX_WORKERS = 256
@@ -16,7 +19,10 @@ class BadSettings(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How this process serves. `config` is a file of routes; the database, if unnamed, SQLite in `data_dir`.
+    """How this process serves. The database is, if unnamed, SQLite in `data_dir`.
+
+    `routes` are those that the file `config` declares, not checked yet. `gateway` is for the gateway's
+    workers; the control plane heeds what it says of networks.
 
     Raises:
         BadSettings: a value is out of its bounds.
@@ -29,6 +35,8 @@ class Settings:
     data_dir: Path = DEFAULT_DATA_DIR
     database_url: str | None = None
     workers: int = 1
+    routes: tuple[dict[str, Any], ...] = ()
+    gateway: GatewaySettings = field(default_factory=GatewaySettings)
 
     def __post_init__(self) -> None:
         for name in ("gateway_port", "control_port"):

@@ -1,113 +1,255 @@
-"""Keeps the gateway's worker processes running.
+"""Keeps the gateway's worker processes running, and replaces them: dead, wedged, or old.
 
-Each is a process of its own, so that nothing computed elsewhere can stall a request. One that ends by itself
-is started again; one whose parent is gone ends.
+Each is a process of its own, so that nothing computed elsewhere can stall a request. One that ends by itself,
+or is silent for too long, is followed by another; on SIGHUP all are, in turn, without a request lost.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import signal
 import socket
-import sys
-import time
-from asyncio.subprocess import PIPE, Process
+from collections.abc import Coroutine, Iterable
+from itertools import chain, count
 from pathlib import Path
 
-_log = logging.getLogger(__name__)
+from app.gateway.options import DEFAULTS, Options
+from app.gateway.settings import GatewaySettings
+from app.listeners import beside, divided
+from app.worker_process import WorkerProcess, WorkersNotReady
 
-DRAIN_SECONDS = 10
-_READY_SECONDS = 30.0
+__all__ = ["Supervisor", "WorkersNotReady"]
+
+SILENCE_SECONDS = 5.0
+"""A worker that has said nothing for so long is wedged: it says each second that its loop turns."""
+
+_LOOK_SECONDS = 0.5
+_ABSENCE_SECONDS = 2.0
+_MARGIN_SECONDS = 2.0
 _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 5.0
 
+_log = logging.getLogger(__name__)
 
-class WorkersNotReady(Exception):
-    """The gateway's workers did not come up."""
+
+class Place:
+    """One of the workers there are to be, whichever process it is at the moment.
+
+    Mutable state: `process`; `listener`, its socket; `pause`, how long the next start is put off.
+    """
+
+    def __init__(self, name: str, listener: socket.socket) -> None:
+        self.name = name
+        self.listener = listener
+        self.process: WorkerProcess | None = None
+        self.pause = _FIRST_PAUSE_SECONDS
+        self.turn = asyncio.Lock()
+
+    def next_pause(self) -> float:
+        """How long to wait now; the next time it is longer."""
+        pause, self.pause = self.pause, min(2 * self.pause, _LONGEST_PAUSE_SECONDS)
+        return pause
+
+    @property
+    def works(self) -> bool:
+        """Whether somebody accepts here."""
+        return self.process is not None and self.process.is_running and not self.process.leaving.is_set()
 
 
 class Supervisor:
-    """The workers `w0`, `w1`, … that share one listening socket. Mutable state: the running processes."""
+    """The workers `w0`, `w1`, … of one address. Owns the listener, and those that it makes beside it.
 
-    def __init__(self, data_dir: Path, listener: socket.socket, workers: int) -> None:
+    The sockets stay open here whatever becomes of the workers, so who has connected waits for the next one.
+    Mutable state: the places, every process that may run, the tasks that look after them.
+    """
+
+    def __init__(
+        self, data_dir: Path, listener: socket.socket, workers: int, settings: GatewaySettings = DEFAULTS
+    ) -> None:
         self._data_dir = data_dir
-        self._listener = listener
-        self._names = [f"w{index}" for index in range(workers)]
-        self._processes: dict[str, Process] = {}
-        self._keepers: list[asyncio.Task[None]] = []
+        self._settings = settings
+        sockets = divided(listener, workers)
+        self._places = [Place(f"w{index}", socket) for index, socket in enumerate(sockets)]
+        self._processes: list[WorkerProcess] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._watchdog: asyncio.Task[None] | None = None
+        self._wanted = asyncio.Event()
+        self._stopping = False
+        self._terminal = signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN and _has_terminal()
 
     async def start(self) -> None:
-        """Start every worker and wait until each accepts connections.
+        """Start every worker and wait until each accepts connections; from then on SIGHUP replaces them.
 
         Raises:
             WorkersNotReady: one of them ended or said nothing for half a minute.
+            OSError: the system refuses another process.
         """
-        for name in self._names:
-            await self._spawn(name)
-        self._keepers = [asyncio.create_task(self._keep(name)) for name in self._names]
+        self._watchdog = asyncio.create_task(self._watch())
+        for place in self._places:
+            await self._fill(place)
+        self._begin(self._replace_when_wanted())
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._on_hangup)
+
+    def restart(self) -> None:
+        """Replace every worker by a new one: one at a time, each only when the new one is ready.
+
+        Asked for again meanwhile, it is done again afterwards. A new worker that does not get ready ends it,
+        and the old ones stay.
+        """
+        self._wanted.set()
 
     async def stop(self) -> None:
-        """Let every worker finish its exchanges, then end; what is still there after that is killed.
+        """Let every worker finish its exchanges, then end; what is still there after that is killed."""
+        self._stopping = True
+        asyncio.get_running_loop().remove_signal_handler(signal.SIGHUP)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for place in self._places:
+            place.listener.close()
+        await self._end(self._processes)
+        if self._watchdog is not None:
+            self._watchdog.cancel()
 
-        They are told by the end of their standard input. A signal may have reached them already, from a
-        terminal or from whatever runs us, and a second one would cut their exchanges short.
-        """
-        for keeper in self._keepers:
-            keeper.cancel()
-        await asyncio.gather(*self._keepers, return_exceptions=True)
-        for process in self._running():
-            assert process.stdin is not None  # noqa: S101 - it is a pipe, as asked for below
-            process.stdin.close()
+    async def _fill(self, place: Place) -> None:
+        """Put a new worker into a place, beside the one that is there."""
+        process = await self._spawn(place)
+        place.process = process
+        self._begin(self._follow(place, process))
+
+    async def _spawn(self, place: Place) -> WorkerProcess:
+        self._processes = [process for process in self._processes if process.is_running]
+        taken = {process.name for process in self._processes}
+        names = chain([place.name], (f"{place.name}.{number}" for number in count(1)))
+        name = next(name for name in names if name not in taken)  # and so a spool and figures of its own
+        options = Options(self._data_dir, name, place.listener.fileno(), self._settings)
+        process = await WorkerProcess.start(options)
+        self._processes.append(process)
         try:
-            await asyncio.wait_for(self._ended(), DRAIN_SECONDS + 2)
-        except TimeoutError:
-            for process in self._running():
-                process.kill()
-            await self._ended()
+            await process.ready()
+        except WorkersNotReady:
+            await process.ended()
+            raise
+        return process
 
-    def _running(self) -> list[Process]:
-        return [process for process in self._processes.values() if process.returncode is None]
+    async def _follow(self, place: Place, process: WorkerProcess) -> None:
+        """When a worker ends or is about to, put another into its place, unless that was why it is."""
+        await process.leaving.wait()
+        async with place.turn:
+            if place.process is process:
+                await self._refill(place, process)
 
-    async def _ended(self) -> None:
-        await asyncio.gather(*(process.wait() for process in self._processes.values()))
-
-    async def _keep(self, name: str) -> None:
-        pause = _FIRST_PAUSE_SECONDS
+    async def _refill(self, place: Place, process: WorkerProcess) -> None:
+        lived = asyncio.get_running_loop().time() - process.started_at
+        if lived > _LONGEST_PAUSE_SECONDS:
+            place.pause = _FIRST_PAUSE_SECONDS
+        pause = place.next_pause()
+        if process.is_running:
+            _log.info("worker_leaves", extra={"fields": {"worker": process.name}})
+        else:
+            fields = {"worker": process.name, "code": await process.ended(), "pause_seconds": pause}
+            _log.error("worker_ended", extra={"fields": fields})
         while True:
-            started = time.monotonic()
-            code = await self._processes[name].wait()
-            if time.monotonic() - started > _LONGEST_PAUSE_SECONDS:
-                pause = _FIRST_PAUSE_SECONDS
-            _log.error(
-                "worker_ended", extra={"fields": {"worker": name, "code": code, "pause_seconds": pause}}
-            )
             await asyncio.sleep(pause)
-            pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
             try:
-                await self._spawn(name)
+                return await self._fill(place)
             except (OSError, WorkersNotReady) as error:
-                _log.error("worker_not_ready", extra={"fields": {"worker": name, "error": str(error)}})
+                pause = place.next_pause()
+                fields = {"worker": place.name, "error": str(error), "pause_seconds": pause}
+                _log.error("worker_not_ready", extra={"fields": fields})
+                self._give_way(place)
 
-    async def _spawn(self, name: str) -> None:
-        process = await asyncio.create_subprocess_exec(
-            *self._command(name), stdin=PIPE, stdout=PIPE, pass_fds=(self._listener.fileno(),)
-        )
-        self._processes[name] = process
-        assert process.stdout is not None  # noqa: S101 - it is a pipe, as asked for above
+    def _give_way(self, place: Place) -> None:
+        """Have no connections sent to a place where nobody may come soon, while others work."""
+        if not any(other.works and other.listener is not place.listener for other in self._places):
+            return
         try:
-            line = await asyncio.wait_for(process.stdout.readline(), _READY_SECONDS)
-        except TimeoutError:
-            process.kill()
-            line = b""
-        if line.strip() != b"ready":
-            raise WorkersNotReady(f"gateway worker {name} did not get ready; its log is above")
+            fresh = beside(place.listener)
+        except OSError as error:
+            _log.error(
+                "place_keeps_its_socket", extra={"fields": {"worker": place.name, "error": str(error)}}
+            )
+            return
+        place.listener.close()
+        place.listener = fresh
 
-    def _command(self, name: str) -> list[str]:
-        # -P: a folder named `app` where the user happens to stand must not be taken for ours
-        return [
-            *(sys.executable, "-P", "-m", "app.gateway"),
-            *("--data-dir", str(self._data_dir)),
-            *("--worker", name),
-            *("--fd", str(self._listener.fileno())),
-            *("--drain-seconds", str(DRAIN_SECONDS)),
-        ]
+    async def _replace_when_wanted(self) -> None:
+        while True:
+            await self._wanted.wait()
+            self._wanted.clear()
+            _log.info("workers_are_replaced", extra={"fields": {"workers": len(self._places)}})
+            for place in self._places:
+                if not place.turn.locked() and not await self._replace(place):
+                    break
+
+    async def _replace(self, place: Place) -> bool:
+        """Start a worker beside the one of a place, then have that one end; False when the new one cannot."""
+        async with place.turn:
+            old = place.process
+            try:
+                await self._fill(place)
+            except (OSError, WorkersNotReady) as error:
+                fields = {"worker": place.name, "error": str(error)}
+                _log.error("worker_not_replaced", extra={"fields": fields})
+                return False
+        if old is not None:
+            await self._end([old])
+        _log.info("worker_replaced", extra={"fields": {"worker": place.name}})
+        return True
+
+    async def _end(self, processes: Iterable[WorkerProcess]) -> None:
+        """Have workers finish and end; those that take too long are killed."""
+        running = [process for process in processes if process.is_running]
+        for process in running:
+            process.drain()
+        ended = asyncio.gather(*(process.ended() for process in running))
+        try:
+            await asyncio.wait_for(asyncio.shield(ended), self._settings.drain_seconds + _MARGIN_SECONDS)
+        except TimeoutError:
+            for process in running:
+                process.kill()
+            await ended
+
+    async def _watch(self) -> None:
+        """Kill workers that are wedged. After an absence of our own (a machine that slept) all get time."""
+        loop = asyncio.get_running_loop()
+        looked_at = loop.time()
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            now, before = loop.time(), looked_at
+            looked_at = now
+            for process in self._processes:
+                if now - before > _ABSENCE_SECONDS:
+                    process.heard_at = now
+                elif process.is_ready and process.is_running and now - process.heard_at > SILENCE_SECONDS:
+                    fields = {"worker": process.name, "silent_seconds": round(now - process.heard_at, 1)}
+                    _log.error("worker_wedged", extra={"fields": fields})
+                    process.kill()
+                    process.heard_at = now
+
+    def _on_hangup(self) -> None:
+        if self._terminal and not _has_terminal():
+            signal.raise_signal(signal.SIGTERM)  # it was no request: the terminal that we ran in is gone
+        else:
+            self.restart()
+
+    def _begin(self, work: Coroutine[object, object, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._on_done)
+
+    def _on_done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            _log.error("supervision_failed", exc_info=task.exception())
+
+
+def _has_terminal() -> bool:
+    """Whether this process is part of a session at a terminal, which tells it by SIGHUP when it is closed."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True

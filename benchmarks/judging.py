@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from statistics import median
 
 import numpy as np
 
+from benchmarks.figures import Finding, figure
+from benchmarks.plan import Plan
 from policies.days import Day
 from policies.metrics import Metric
 from policies.promotion import Evidence, judge
@@ -15,17 +16,16 @@ from policies.spec import Policy
 from policies.types import Kind
 from routing.bucketing import UNIT_BUCKETS
 
-ROUNDS = 5
 _DAYS = 30
 _CALLS = 20
 _DAY_MS = 86_400_000
 
 
-def measure() -> dict[str, object]:
-    """Milliseconds a judgement: the median of five rounds with its range."""
+def measure(plan: Plan) -> list[Finding]:
+    """Milliseconds a judgement, with the median and range over the rounds."""
     evidence = _evidence(np.random.default_rng(1))
-    rounds = [_round(evidence) for _ in range(ROUNDS)]
-    return {"judgement_ms": {"median": median(rounds), "low": min(rounds), "high": max(rounds)}}
+    plan.say("judging")
+    return [figure("one judgement", "ms", [_round(evidence) for _ in range(plan.rounds)])]
 
 
 def _round(evidence: Evidence) -> float:

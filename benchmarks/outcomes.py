@@ -1,58 +1,65 @@
-"""Durable outcomes a second through one gateway worker, in batches of 1 and of 100."""
+"""Outcomes a second that one worker has made durable before it answers, in batches of 1 and of 100."""
 
 from __future__ import annotations
 
-import asyncio
-import time
+import json
+from collections.abc import Iterator
 from pathlib import Path
-from statistics import median
 
 import httpx
 
-from benchmarks.processes import endpoint, gateway
+from benchmarks import calls, wrk
+from benchmarks.endpoint import endpoints
+from benchmarks.figures import Finding, MeasurementFailed, figure
+from benchmarks.gateway import gateway
+from benchmarks.plan import Plan
+from benchmarks.routes import two_arms
 
-ROUNDS = 5
-_CONNECTIONS = 16
-_SECONDS = 2.0
+SIZES = (1, 100)
+_CONNECTIONS = 64
+_DECISIONS = 200
+_OUTCOMES = 5_000
+_WARM_SECONDS = 1
 
 
-def measure(folder: Path) -> dict[str, object]:
-    """Five rounds of each size: the median with its range."""
-    with endpoint() as port, gateway(folder, [port, port]) as (ours, _):
-        tokens = [_token(ours, number) for number in range(200)]
-        result = {}
-        for size in (1, 100):
-            rounds = [asyncio.run(_post(ours, tokens, size)) for _ in range(ROUNDS)]
-            result[f"batch_{size}"] = {"median": median(rounds), "low": min(rounds), "high": max(rounds)}
-    return {"outcomes_per_second": result}
+def measure(plan: Plan) -> list[Finding]:
+    """Outcomes a second for each size of a batch; sizes take turns."""
+    if gap := wrk.missing("outcomes"):
+        return [gap]
+    with (
+        endpoints(plan.place("endpoint")) as ports,
+        gateway(plan.place("gateway"), two_arms(ports)) as worker,
+    ):
+        tokens = [_token(worker.port, number) for number in range(_DECISIONS)]
+        requests = {size: _batches(plan.folder / f"{size}.calls", tokens, size) for size in SIZES}
+        for size, batches in requests.items():
+            plan.say(f"warming batches of {size}")
+            wrk.load("outcomes", worker.port, batches, _CONNECTIONS, _WARM_SECONDS)
+        rates: dict[int, list[float]] = {size: [] for size in SIZES}
+        for number in range(plan.rounds):
+            for size, batches in requests.items():
+                plan.say(f"round {number + 1} of {plan.rounds}: batches of {size}")
+                found = wrk.load("outcomes", worker.port, batches, _CONNECTIONS, plan.seconds)
+                rates[size].append(size * found.rate)
+    return [figure(f"batches of {size}", "outcomes/s", values) for size, values in rates.items()]
 
 
 def _token(port: int, number: int) -> str:
-    answer = httpx.post(f"http://127.0.0.1:{port}/v1/decide/bench", json={"unit": f"u{number}"})
-    return str(answer.raise_for_status().json()["decision"])
+    try:
+        answer = httpx.post(f"http://127.0.0.1:{port}/v1/decide/bench", json={"unit": f"user-{number}"})
+        return str(answer.raise_for_status().json()["decision"])
+    except httpx.HTTPError as error:
+        raise MeasurementFailed(f"no decision to attribute outcomes to: {error}") from error
 
 
-async def _post(port: int, tokens: list[str], size: int) -> float:
-    until = time.perf_counter() + _SECONDS
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
-        bodies = _bodies(tokens, size)
-        counts = await asyncio.gather(*(_caller(client, bodies, until) for _ in range(_CONNECTIONS)))
-    return sum(counts) * size / _SECONDS
+def _batches(path: Path, tokens: list[str], size: int) -> Path:
+    return calls.posts(path, "/v1/outcomes", _bodies(tokens, size))
 
 
-def _bodies(tokens: list[str], size: int) -> list[dict[str, object]]:
+def _bodies(tokens: list[str], size: int) -> Iterator[bytes]:
     outcomes = [
-        {"decision": token, "metric": "profit", "value": 1.5, "id": str(number)}
-        for number in range(5)
-        for token in tokens
+        {"decision": tokens[number % len(tokens)], "metric": "profit", "value": 1.5, "id": str(number)}
+        for number in range(_OUTCOMES)
     ]
-    return [{"outcomes": outcomes[start : start + size]} for start in range(0, len(outcomes), size)]
-
-
-async def _caller(client: httpx.AsyncClient, bodies: list[dict[str, object]], until: float) -> int:
-    count = 0
-    while time.perf_counter() < until:
-        answer = await client.post("/v1/outcomes", json=bodies[count % len(bodies)])
-        answer.raise_for_status()
-        count += 1
-    return count
+    for start in range(0, len(outcomes), size):
+        yield json.dumps({"outcomes": outcomes[start : start + size]}).encode()

@@ -1,4 +1,4 @@
-"""Starts what is measured, each on the core it is told, and stops it by its id."""
+"""Starts what is measured and what measures, each on its own core, and stops it by its id."""
 
 from __future__ import annotations
 
@@ -11,15 +11,66 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-import msgspec
-
-from routing.snapshot import Snapshot
-from routing.tokens import SigningKey
-from routing.types import Arm, Match, MetricRule, Role, Route, Share, UnitKind, UnitSource
+from benchmarks.figures import MeasurementFailed
 
 MEASURED_CORE = 0
 LOAD_CORE = 1
-_PATIENCE_SECONDS = 15.0
+_PATIENCE_SECONDS = 60.0
+_LOG_TAIL = 1_000
+_PINS = hasattr(os, "sched_setaffinity")
+_CORES = sorted(os.sched_getaffinity(0)) if _PINS else []
+
+Process = subprocess.Popen[bytes]
+
+
+def core(number: int) -> int | None:
+    """The machine's number of our core 0 or 1; None where processes cannot be pinned."""
+    return _CORES[number % len(_CORES)] if _CORES else None
+
+
+def python(*arguments: str) -> list[str]:
+    """The command that runs this Python with these arguments."""
+    return [sys.executable, *arguments]
+
+
+@contextmanager
+def process(command: Sequence[str], on: int, log: Path, descriptors: Sequence[int] = ()) -> Iterator[Process]:
+    """A process on one core, and so are its threads and children; its standard error goes to `log`."""
+    with pinned(on), log.open("ab") as errors:
+        started = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, pass_fds=descriptors
+        )
+    try:
+        yield started
+    finally:
+        started.terminate()
+        try:
+            started.communicate(timeout=_PATIENCE_SECONDS)
+        except subprocess.TimeoutExpired:
+            started.kill()
+            started.communicate()
+
+
+def keep_off_measured_core() -> None:
+    """From now on this process, which has little to do, does it on the core of the load."""
+    number = core(LOAD_CORE)
+    if number is not None:
+        os.sched_setaffinity(0, {number})
+
+
+@contextmanager
+def pinned(on: int) -> Iterator[None]:
+    """What is started in here inherits one core: nothing runs elsewhere first."""
+    number = core(on)
+    if number is None:
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {number})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def free_port() -> int:
@@ -29,81 +80,23 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-@contextmanager
-def process(arguments: Sequence[str], core: int, **options: object) -> Iterator[subprocess.Popen[bytes]]:
-    """A Python process pinned to a core (where there are two), stopped at the end."""
-    command = [sys.executable, *arguments]
-    started = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, **options)  # type: ignore[call-overload] # options are Popen's own
-    cores = sorted(os.sched_getaffinity(0))
-    os.sched_setaffinity(started.pid, {cores[core % len(cores)]})
-    try:
-        yield started
-    finally:
-        started.terminate()
-        started.communicate(timeout=_PATIENCE_SECONDS)
+def wait_for(port: int, of: Process, log: Path) -> None:
+    """Return once somebody accepts on a port.
 
-
-@contextmanager
-def endpoint() -> Iterator[int]:
-    """The model endpoint; gives its port."""
-    port = free_port()
-    with process(["-m", "benchmarks.endpoint", str(port)], LOAD_CORE):
-        wait_for(port)
-        yield port
-
-
-@contextmanager
-def gateway(folder: Path, arms: Sequence[int]) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
-    """One gateway worker before the endpoints on these ports; gives its port and process."""
-    (folder / "spools").mkdir(exist_ok=True)
-    (folder / "snapshot.json").write_bytes(msgspec.json.encode(_snapshot(arms)))
-    with socket.create_server(("127.0.0.1", 0), backlog=1024) as listener:
-        arguments = ["-m", "app.gateway", "--data-dir", str(folder), "--worker", "w0"]
-        inherited = ["--fd", str(listener.fileno())]
-        with process([*arguments, *inherited], MEASURED_CORE, pass_fds=(listener.fileno(),)) as worker:
-            assert worker.stdout is not None
-            assert worker.stdout.readline().strip() == b"ready"
-            yield listener.getsockname()[1], worker
-
-
-@contextmanager
-def peer(arms: Sequence[int]) -> Iterator[int]:
-    """The FastAPI and httpx proxy before the endpoints on these ports; gives its port."""
-    port = free_port()
-    with process(["-m", "benchmarks.peer", str(port), *map(str, arms)], MEASURED_CORE):
-        wait_for(port)
-        yield port
-
-
-def wait_for(port: int) -> None:
-    """Return once somebody accepts on a port."""
+    Raises:
+        MeasurementFailed: the process has ended, or nobody accepts in time.
+    """
     deadline = time.monotonic() + _PATIENCE_SECONDS
-    while time.monotonic() < deadline:
+    while time.monotonic() < deadline and of.poll() is None:
         try:
             socket.create_connection(("127.0.0.1", port), timeout=1).close()
         except OSError:
             time.sleep(0.05)
         else:
             return
-    raise TimeoutError(f"nobody accepts on port {port}")
+    raise MeasurementFailed(f"nobody accepts on port {port}; {log.name} ends with: {tail(log)}")
 
 
-def _snapshot(ports: Sequence[int]) -> Snapshot:
-    roles = [Role.CHAMPION, *[Role.CHALLENGER] * (len(ports) - 1)]
-    arms = tuple(
-        Arm(id=number, name=f"arm-{number}", url=f"http://127.0.0.1:{port}/score", role=role)
-        for number, (port, role) in enumerate(zip(ports, roles, strict=True), 1)
-    )
-    route = Route(
-        id=1,
-        name="bench",
-        match=Match(path_prefix="/r/bench"),
-        arms=arms,
-        shares=(Share(arm_id=1, start_bp=0, end_bp=9_000), Share(arm_id=2, start_bp=9_000, end_bp=10_000)),
-        salt="1:1",
-        epoch=1,
-        unit=UnitSource(kind=UnitKind.HEADER, name="X-User-Id"),
-        metrics=(MetricRule(name="profit", kind="continuous", window_ms=86_400_000),),
-    )
-    key = SigningKey(id=1, secret=b"benchmark-secret-of-32-bytes----")
-    return Snapshot(version=1, created_at_ms=0, routes=(route,), keys=(key,))
+def tail(log: Path) -> str:
+    """The end of what a process wrote to its log."""
+    return log.read_text(errors="replace")[-_LOG_TAIL:].strip() or "nothing"

@@ -47,6 +47,7 @@ class Trial:
 class Rollout:
     """A route's traffic as it is now. `weights` is arm name → basis points of all live arms, sum 10,000.
 
+    Shadow arms answer nobody and are not among them: nothing here gives one traffic, a trial or the crown.
     The epoch rises with every change of the weights, `salt_number` when a fresh trial draws its units anew.
     """
 
@@ -254,7 +255,8 @@ def with_arms(rollout: Rollout, arms: tuple[str, ...]) -> Rollout:
     for arm in rollout.weights:
         if arm not in arms and (arm == rollout.champion or rollout.share(arm)):
             what = "is the champion" if arm == rollout.champion else f"holds {rollout.share(arm)} bp"
-            raise IllegalTransition(f"arm {arm!r} {what}: promote another or roll it back before it goes")
+            first = "promote another or roll it back before it goes or becomes a shadow"
+            raise IllegalTransition(f"arm {arm!r} {what}: {first}")
     trials = tuple(trial for trial in rollout.trials if trial.arm in arms)
     previous = rollout.previous_champion if rollout.previous_champion in arms else None
     weights = {arm: rollout.share(arm) for arm in arms}

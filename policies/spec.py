@@ -6,36 +6,33 @@ Built from the wire by the control plane; `problems` then names everything in it
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from ipaddress import ip_address
 from itertools import pairwise
 from urllib.parse import SplitResult, urlsplit
 
+from policies.bounds import duplicates, in_open_unit, in_range
 from policies.days import CALENDAR_DAY_MS, MINIMUM_DAY_MS
 from policies.errors import BadSpec
 from policies.metrics import ERROR, GATEWAY_METRICS, Metric
 from policies.types import Aggregate, Kind
+from policies.upstreams import HOST, tls_problems, upstream_problems
+from routing.addresses import DEFAULT, SOCKET_BYTES, host_refusal, socket_path
 from routing.errors import BadWeights
-from routing.types import TOTAL_BP, ArmHeader, Match, Role, UnitKind, UnitSource, Upstream
+from routing.types import TOTAL_BP, ArmHeader, Match, Prediction, Role, Tls, UnitKind, UnitSource, Upstream
 from routing.weights import check_weights
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
-SCHEMES = ("http",)
-_METADATA_HOSTS = {"metadata", "metadata.google.internal", "metadata.goog", "instance-data"}
-_METADATA_ADDRESSES = {"100.100.100.200", "fd00:ec2::254"}
+SCHEMES = ("http", "https", "http+unix")
 _USER_INFO = re.compile(r"//[^/?#]*@")
-_NUMERIC_HOST = re.compile(r"(0x[0-9a-f]*|[0-9]+)(\.(0x[0-9a-f]*|[0-9]+)){0,3}", re.IGNORECASE)
-_DOTTED_QUAD = re.compile(r"((25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])(\.(?!$)|$)){4}")
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}")
 _FIELD_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _POINTER = re.compile(r"(/([^~/]|~[01])*)+")
-_HOST = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?|\[[0-9a-f:.]+\]", re.IGNORECASE)
 _PATH = re.compile(r"/[A-Za-z0-9._~!$&'()*+,;=:@%/-]*")
 _DOT_SEGMENT = re.compile(r"/(\.|%2e){1,2}(/|$)", re.IGNORECASE)
+_MAX_PREDICTIONS = 32
 _OWN_HEADERS = {
     "connection",
     "content-length",
@@ -108,18 +105,25 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class ArmSpec:
-    """An arm as declared."""
+    """An arm as declared. `sample_bp` is how much of the traffic a shadow arm is sent a copy of."""
 
     name: str
     url: str
     role: Role = Role.CHALLENGER
     labels: Mapping[str, str] = field(default_factory=dict)
     headers: tuple[ArmHeader, ...] = ()
+    sample_bp: int = TOTAL_BP
+    tls: Tls | None = None
+
+    @property
+    def answers(self) -> bool:
+        """Whether it can be given traffic: a shadow arm answers nobody, and a retired one is gone."""
+        return self.role in (Role.CHAMPION, Role.CHALLENGER)
 
 
 @dataclass(frozen=True, slots=True)
 class RouteSpec:
-    """A route as declared. `weights` is arm name → basis points."""
+    """A route as declared. `weights` is arm name → basis points, of arms that answer."""
 
     name: str
     arms: tuple[ArmSpec, ...]
@@ -127,6 +131,7 @@ class RouteSpec:
     match: Match
     unit: UnitSource | None = None
     metrics: tuple[Metric, ...] = ()
+    predictions: tuple[Prediction, ...] = ()
     policy: Policy = field(default_factory=Policy)
     upstream: Upstream = field(default_factory=Upstream)
     allow_force: bool = False
@@ -157,8 +162,9 @@ def problems(spec: RouteSpec) -> list[BadSpec]:
         *_arms_problems(spec.arms),
         *_split_problems(spec),
         *_metrics_problems(spec.metrics),
+        *_predictions_problems(spec.predictions),
         *_policy_problems(spec),
-        *_upstream_problems(spec.upstream),
+        *upstream_problems(spec.upstream),
     ]
 
 
@@ -168,6 +174,8 @@ def arm_problems(arm: ArmSpec, where: str) -> list[BadSpec]:
         *_name_problems(f"{where}.name", arm.name),
         *_url_problems(f"{where}.url", arm.url),
         *_headers_problems(f"{where}.headers", arm.headers),
+        *_sample_problems(f"{where}.sample", arm),
+        *(tls_problems(f"{where}.tls", arm.tls, arm.url) if arm.tls is not None else ()),
     ]
 
 
@@ -179,7 +187,7 @@ def _name_problems(where: str, name: str) -> Iterator[BadSpec]:
 def _match_problems(match: Match) -> Iterator[BadSpec]:
     if match.path_prefix is None and match.host is None:
         yield BadSpec("match", "must name path_prefix, host or both, got neither")
-    if match.host is not None and not _HOST.fullmatch(match.host):
+    if match.host is not None and not HOST.fullmatch(match.host):
         yield BadSpec("match.host", f"must be a host name or address without a port, got {match.host!r}")
     prefix = match.path_prefix
     if prefix is None:
@@ -209,7 +217,7 @@ def _arms_problems(arms: Sequence[ArmSpec]) -> Iterator[BadSpec]:
     champions = [arm.name for arm in arms if arm.role is Role.CHAMPION]
     if len(champions) != 1:
         yield BadSpec("arms", f"must hold exactly one champion, got {len(champions)}: {champions}")
-    yield from _duplicates("arms", [arm.name for arm in arms])
+    yield from duplicates("arms", [arm.name for arm in arms])
 
 
 def _url_problems(where: str, url: str) -> Iterator[BadSpec]:
@@ -220,17 +228,29 @@ def _url_problems(where: str, url: str) -> Iterator[BadSpec]:
         yield BadSpec(where, f"is not a URL ({error}), got {_shown(url)!r}")
         return
     if parts.scheme not in SCHEMES:
+        *some, last = SCHEMES
         scheme = parts.scheme or "none"
-        yield BadSpec(where, f"must have scheme {' or '.join(SCHEMES)}, got {scheme!r} in {_shown(url)!r}")
-    if not parts.hostname or port == 0:
-        yield BadSpec(where, f"must name a host and a port above 0, got {_shown(url)!r}")
+        bound = f"must have scheme {', '.join(some)} or {last}"
+        yield BadSpec(where, f"{bound}, got {scheme!r} in {_shown(url)!r}")
     if parts.username or parts.password or parts.fragment or not _is_plain(url):
         bound = "must be in ASCII, without credentials, a fragment or spaces"
         yield BadSpec(where, f"{bound}, got host {parts.hostname!r}")
-    if _is_disguised(parts):
-        yield BadSpec(where, f"must write an IPv4 address as four decimal numbers, got {parts.hostname!r}")
-    if _is_metadata(parts):
-        yield BadSpec(where, f"must not be a link-local or metadata address, got {_shown(url)!r}")
+    if parts.scheme == "http+unix":
+        yield from _socket_problems(where, url, parts)
+    elif not parts.hostname or port == 0:
+        yield BadSpec(where, f"must name a host and a port above 0, got {_shown(url)!r}")
+    elif (refusal := host_refusal(parts.hostname)) is not None:
+        yield BadSpec(where, refusal)
+
+
+def _socket_problems(where: str, url: str, parts: SplitResult) -> Iterator[BadSpec]:
+    """The path stands in the place of the host, percent-encoded: the path of the request follows it."""
+    path = socket_path(parts.netloc)
+    if path is None:
+        bound = f"must name a Unix socket by its whole path of at most {SOCKET_BYTES} bytes, percent-encoded"
+        yield BadSpec(where, f"{bound}, as in http+unix://%2Frun%2Fmodel.sock/score, got {_shown(url)!r}")
+    elif (refusal := DEFAULT.socket_refusal(path)) is not None:
+        yield BadSpec(where, refusal)
 
 
 def _shown(url: str) -> str:
@@ -252,31 +272,23 @@ def _headers_problems(where: str, headers: Sequence[ArmHeader]) -> Iterator[BadS
             yield BadSpec(f"{where}.{name}", "must be printable characters on one line")
 
 
+def _sample_problems(where: str, arm: ArmSpec) -> Iterator[BadSpec]:
+    share = arm.sample_bp / TOTAL_BP
+    yield from in_range(where, share, 1 / TOTAL_BP, 1)
+    if arm.role is not Role.SHADOW and arm.sample_bp != TOTAL_BP:
+        yield BadSpec(where, f"must be left out for an arm that is no shadow, got {share} for a {arm.role}")
+
+
 def _is_plain(url: str) -> bool:
     return all("!" <= character <= "~" for character in url)
 
 
-def _is_metadata(parts: SplitResult) -> bool:
-    host = (parts.hostname or "").rstrip(".")
-    if host in _METADATA_HOSTS:
-        return True
-    try:
-        address = ip_address(host)
-    except ValueError:
-        return False
-    plain = getattr(address, "ipv4_mapped", None) or address
-    without_zone, _, _ = str(plain).partition("%")
-    return plain.is_link_local or without_zone in _METADATA_ADDRESSES
-
-
-def _is_disguised(parts: SplitResult) -> bool:
-    """Whether the host is an IPv4 address in a form that only resolvers read: 2852039166, 0xa9.0xfe.43518."""
-    host = (parts.hostname or "").rstrip(".")
-    return _NUMERIC_HOST.fullmatch(host) is not None and not _DOTTED_QUAD.fullmatch(host)
-
-
 def _split_problems(spec: RouteSpec) -> Iterator[BadSpec]:
     live = [arm.name for arm in spec.arms if arm.role is not Role.RETIRED]
+    for arm in spec.arms:
+        if arm.role is Role.SHADOW and arm.name in spec.weights:
+            bound = "must be 0 or absent for a shadow arm, which answers nobody"
+            yield BadSpec(f"split.weights.{arm.name}", f"{bound}, got {spec.weights[arm.name]}")
     try:
         check_weights(spec.weights, live)
     except BadWeights as error:
@@ -293,8 +305,20 @@ def _metrics_problems(metrics: Sequence[Metric]) -> Iterator[BadSpec]:
             yield BadSpec(f"{where}.kind", f"must be binary or continuous, got {metric.kind.value!r}")
         if metric.kind is Kind.BINARY and metric.aggregate is Aggregate.SUM:
             yield BadSpec(f"{where}.aggregate", "must not be sum for a binary metric, got 'sum'")
-        yield from _in_range(f"{where}.window", metric.window_ms, 1, 90 * CALENDAR_DAY_MS, " ms")
-    yield from _duplicates("metrics", [metric.name for metric in metrics])
+        yield from in_range(f"{where}.window", metric.window_ms, 1, 90 * CALENDAR_DAY_MS, " ms")
+    yield from duplicates("metrics", [metric.name for metric in metrics])
+
+
+def _predictions_problems(predictions: Sequence[Prediction]) -> Iterator[BadSpec]:
+    for index, prediction in enumerate(predictions):
+        where = f"predictions.{index}"
+        yield from _name_problems(f"{where}.name", prediction.name)
+        if not _POINTER.fullmatch(prediction.pointer):
+            bound = "must be a JSON pointer such as /score"
+            yield BadSpec(f"{where}.from.response", f"{bound}, got {prediction.pointer!r}")
+    if (count := len(predictions)) > _MAX_PREDICTIONS:
+        yield BadSpec("predictions", f"must be at most {_MAX_PREDICTIONS}, got {count}")
+    yield from duplicates("predictions", [prediction.name for prediction in predictions])
 
 
 def _policy_problems(spec: RouteSpec) -> Iterator[BadSpec]:
@@ -305,19 +329,19 @@ def _policy_problems(spec: RouteSpec) -> Iterator[BadSpec]:
     for index, guardrail in enumerate(policy.guardrails):
         yield from _guardrail_problems(f"policy.guardrails.{index}", guardrail, spec)
     for name in ("confidence", "losing_confidence"):
-        yield from _in_open_unit(f"policy.{name}", getattr(policy, name))
+        yield from in_open_unit(f"policy.{name}", getattr(policy, name))
     for name in ("winning_days", "minimum_days", "horizon_days", "losing_days", "min_samples"):
-        yield from _in_range(f"policy.{name}", getattr(policy, name), 1, 10**9)
-    yield from _in_range("policy.min_conversions", policy.min_conversions, 0, 10**9)
+        yield from in_range(f"policy.{name}", getattr(policy, name), 1, 10**9)
+    yield from in_range("policy.min_conversions", policy.min_conversions, 0, 10**9)
     for name in ("max_expected_loss", "minimum_effect"):
-        yield from _in_range(f"policy.{name}", getattr(policy, name), 0, 10)
+        yield from in_range(f"policy.{name}", getattr(policy, name), 0, 10)
     yield from _day_problems(policy)
     yield from _ramp_problems(policy.ramp_bp)
 
 
 def _day_problems(policy: Policy) -> Iterator[BadSpec]:
-    yield from _in_range("policy.bake", policy.bake_ms, 0, 365 * CALENDAR_DAY_MS, " ms")
-    yield from _in_range("policy.day.length", policy.day_length_ms, MINIMUM_DAY_MS, CALENDAR_DAY_MS, " ms")
+    yield from in_range("policy.bake", policy.bake_ms, 0, 365 * CALENDAR_DAY_MS, " ms")
+    yield from in_range("policy.day.length", policy.day_length_ms, MINIMUM_DAY_MS, CALENDAR_DAY_MS, " ms")
     for name in ("minimum_days", "winning_days"):
         if policy.horizon_days < (least := getattr(policy, name)):
             yield BadSpec(
@@ -330,34 +354,12 @@ def _guardrail_problems(where: str, guardrail: Guardrail, spec: RouteSpec) -> It
     if guardrail.metric not in binary:
         bound = f"must be a binary metric of the route {binary}"
         yield BadSpec(f"{where}.metric", f"{bound}, got {guardrail.metric!r}")
-    yield from _in_range(f"{where}.max_relative_increase", guardrail.max_relative_increase, 0, 100)
-    yield from _in_open_unit(f"{where}.confidence", guardrail.confidence)
-    yield from _in_range(f"{where}.min_events", guardrail.min_events, 1, 10**9)
+    yield from in_range(f"{where}.max_relative_increase", guardrail.max_relative_increase, 0, 100)
+    yield from in_open_unit(f"{where}.confidence", guardrail.confidence)
+    yield from in_range(f"{where}.min_events", guardrail.min_events, 1, 10**9)
 
 
 def _ramp_problems(ramp_bp: Sequence[int]) -> Iterator[BadSpec]:
     rising = all(low < high for low, high in pairwise((0, *ramp_bp)))
     if not rising or not ramp_bp or ramp_bp[-1] != TOTAL_BP:
         yield BadSpec("policy.ramp", f"must rise from above 0 and end at {TOTAL_BP}, got {list(ramp_bp)}")
-
-
-def _upstream_problems(upstream: Upstream) -> Iterator[BadSpec]:
-    yield from _in_range("upstream.timeout", upstream.timeout_ms, 1, 3_600_000, " ms")
-    yield from _in_range("upstream.connect_timeout", upstream.connect_timeout_ms, 1, 60_000, " ms")
-    yield from _in_range("upstream.max_connections", upstream.max_connections, 1, 65_536)
-
-
-def _duplicates(where: str, names: Sequence[str]) -> Iterator[BadSpec]:
-    for name, times in Counter(names).items():
-        if times > 1:
-            yield BadSpec(where, f"must have different names, got {name!r} {times} times")
-
-
-def _in_range(where: str, value: float, low: float, high: float, unit: str = "") -> Iterator[BadSpec]:
-    if not low <= value <= high:
-        yield BadSpec(where, f"must be in [{low}, {high}]{unit}, got {value}")
-
-
-def _in_open_unit(where: str, value: float) -> Iterator[BadSpec]:
-    if not 0.5 <= value < 1:
-        yield BadSpec(where, f"must be in [0.5, 1), got {value}")

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+import msgspec
 
 from routing.bucketing import bucket, unit_hash
 from routing.types import TOTAL_BP, Arm, Reason, Role, Route
-from routing.weights import arm_at, probabilities
+
+_SERVING = (Role.CHAMPION, Role.CHALLENGER)
 
 
-@dataclass(frozen=True, slots=True)
-class Assignment:
+class Assignment(msgspec.Struct, frozen=True, gc=False):
     """One answer of the split. `probabilities` is arm id → bp, as used by the draw; they sum to 10,000."""
 
     arm: Arm
@@ -26,41 +27,27 @@ def assign(route: Route, unit: str | None, entropy: int, forced: str | None = No
     """The arm for a unit; without a unit the request is its own, drawn by `entropy` (64 random bits).
 
     Precedence: kill switch, forced arm (where the route allows it), split. `forced` is the name the caller
-    asked for; an unknown or disallowed one is ignored. Anything wrong in the route's split ends in the
-    champion with reason DEFAULT.
+    asked for; an unknown or disallowed one, or one that serves nobody, is ignored. Anything wrong in the
+    route's split ends in the champion with reason DEFAULT.
     """
     hash64 = entropy if unit is None else unit_hash(route.salt, unit)
     if route.kill_switch:
         return _certain(route.champion, Reason.KILL_SWITCH, hash64, unit)
-    arm = route.arm_named(forced) if forced is not None and route.allow_force else None
-    if arm is not None and arm.role is not Role.RETIRED:
-        return _certain(arm, Reason.FORCED, hash64, unit)
+    if forced is not None and route.allow_force:
+        arm = route.arm_named(forced)
+        if arm is not None and arm.role in _SERVING:
+            return _certain(arm, Reason.FORCED, hash64, unit)
     return _by_split(route, hash64, unit)
 
 
 def _by_split(route: Route, hash64: int, unit: str | None) -> Assignment:
-    shares = probabilities(route.shares)
-    arm = route.arm(arm_at(route.shares, bucket(hash64)))
-    if arm is None or arm.role is Role.RETIRED:
+    arm, shares = route.arm_at(bucket(hash64)), route.probabilities
+    if arm.role not in _SERVING:
         return _certain(route.champion, Reason.DEFAULT, hash64, unit)
     if len(shares) == 1:
         return _certain(arm, Reason.STATIC, hash64, unit)
-    return Assignment(
-        arm=arm,
-        reason=Reason.SPLIT,
-        propensity_bp=shares[arm.id],
-        probabilities=shares,
-        unit_hash=hash64,
-        has_unit=unit is not None,
-    )
+    return Assignment(arm, Reason.SPLIT, shares[arm.id], shares, hash64, unit is not None)
 
 
 def _certain(arm: Arm, reason: Reason, hash64: int, unit: str | None) -> Assignment:
-    return Assignment(
-        arm=arm,
-        reason=reason,
-        propensity_bp=TOTAL_BP,
-        probabilities={arm.id: TOTAL_BP},
-        unit_hash=hash64,
-        has_unit=unit is not None,
-    )
+    return Assignment(arm, reason, TOTAL_BP, {arm.id: TOTAL_BP}, hash64, unit is not None)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import msgspec
 
 from routing.errors import BadSnapshot
@@ -45,17 +43,35 @@ class RouteTable:
         self.keys = {key.id: key for key in snapshot.keys}
         self._by_id = {route.id: route for route in snapshot.routes}
         self._by_name = {route.name: route for route in snapshot.routes}
-        self._by_place = {place_of(route.match): route for route in snapshot.routes}
-        self._hosts = {host for host, _ in self._by_place}
+        self._by_host: dict[str, dict[str, Route]] = {}
+        for route in snapshot.routes:
+            host, prefix = place_of(route.match)
+            self._by_host.setdefault(host, {})[prefix] = route
+        self._anywhere = self._by_host.pop("", {})
+        prefixes = [prefix for places in (self._anywhere, *self._by_host.values()) for prefix in places]
+        self._longest = max(map(len, prefixes), default=0)
 
     def find(self, host: str, path: str) -> Route | None:
         """The route of a request by its Host header (port ignored) and path (without query)."""
-        bare = _host_key(host)
-        for candidate in (bare, "") if bare in self._hosts else ("",):
-            for prefix in _prefixes(path):
-                if route := self._by_place.get((candidate, prefix)):
-                    return route
-        return None
+        if self._by_host and (places := self._by_host.get(_host_key(host))) is not None:
+            route = self._under(places, path)
+            if route is not None:
+                return route
+        return self._under(self._anywhere, path)
+
+    def _under(self, places: dict[str, Route], path: str) -> Route | None:
+        """The route with the longest prefix of the path that ends at a segment boundary.
+
+        Of a path longer than every prefix only as much is looked at as a prefix could be.
+        """
+        prefix = path.rstrip("/")
+        if len(prefix) > self._longest:
+            prefix = prefix[: max(prefix.rfind("/", 0, self._longest + 1), 0)].rstrip("/")
+        while prefix:
+            if (route := places.get(prefix)) is not None:
+                return route
+            prefix = prefix.rpartition("/")[0].rstrip("/")
+        return places.get("")
 
     def by_id(self, route_id: int) -> Route | None:
         """The route with this numeric id."""
@@ -82,12 +98,3 @@ def _host_key(host: str | None) -> str:
 
 def _prefix_key(prefix: str | None) -> str:
     return (prefix or "/").rstrip("/")
-
-
-def _prefixes(path: str) -> Iterator[str]:
-    """The path itself, then each shorter prefix that ends at a segment boundary, longest first."""
-    prefix = path.rstrip("/")
-    while prefix:
-        yield prefix
-        prefix = prefix.rpartition("/")[0]
-    yield ""

@@ -6,7 +6,6 @@ import hmac
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as BadBase64
 from collections.abc import Mapping
-from dataclasses import dataclass
 from hashlib import blake2b
 from struct import Struct
 
@@ -43,8 +42,7 @@ class SigningKey(msgspec.Struct, frozen=True, kw_only=True):
             raise BadSnapshot(f"keys.secret must be 16 to 64 bytes long, got {len(self.secret)}")
 
 
-@dataclass(frozen=True, slots=True)
-class Claims:
+class Claims(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What a decision token says. `at_ms` is Unix time; `propensity_bp` in basis points."""
 
     route_id: int

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from collections.abc import Sequence
 from enum import StrEnum
+from functools import cached_property
 
 import msgspec
 
@@ -161,8 +164,10 @@ class Share(msgspec.Struct, frozen=True, kw_only=True):
     end_bp: int
 
 
-class Route(msgspec.Struct, frozen=True, kw_only=True):
+class Route(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """A public name, the arms behind it, and how unpinned traffic is divided among them.
+
+    What every request asks of it is worked out once, when it is first asked.
 
     Raises:
         BadSnapshot: there is not exactly one champion, the shares do not cover [0, 10,000), or the salt is
@@ -203,19 +208,46 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
         if end != TOTAL_BP:
             raise BadSnapshot(f"route {self.name}: shares must cover {TOTAL_BP} bp, got {end}")
 
-    @property
+    @cached_property
     def champion(self) -> Arm:
         """The one arm with the role champion."""
         return next(arm for arm in self.arms if arm.role is Role.CHAMPION)
 
-    def arm(self, arm_id: int) -> Arm | None:
-        """The arm with this id, if it is live here."""
-        return next((arm for arm in self.arms if arm.id == arm_id), None)
+    @cached_property
+    def probabilities(self) -> dict[int, int]:
+        """Basis points per arm id, of the arms that have any."""
+        return probabilities(self.shares)
+
+    @cached_property
+    def shadows(self) -> tuple[Arm, ...]:
+        """The arms that are sent copies."""
+        return tuple(arm for arm in self.arms if arm.role is Role.SHADOW)
+
+    def arm_at(self, bucket: int) -> Arm:
+        """The arm that answers a bucket, 0 to 9,999."""
+        return self._by_share[bisect_right(self._ends, bucket)]
 
     def arm_named(self, name: str) -> Arm | None:
-        """The arm with this name, if it is live here."""
+        """The arm with this name."""
         return next((arm for arm in self.arms if arm.name == name), None)
+
+    @cached_property
+    def _ends(self) -> list[int]:
+        return [share.end_bp for share in self.shares]
+
+    @cached_property
+    def _by_share(self) -> list[Arm]:
+        arms = {arm.id: arm for arm in self.arms}
+        return [arms[share.arm_id] for share in self.shares]
 
     def metric(self, name: str) -> MetricRule | None:
         """The metric with this name, if the route declares it."""
         return next((metric for metric in self.metrics if metric.name == name), None)
+
+
+def probabilities(shares: Sequence[Share]) -> dict[int, int]:
+    """Basis points per arm id, of the arms that have any."""
+    totals: dict[int, int] = {}
+    for share in shares:
+        totals[share.arm_id] = totals.get(share.arm_id, 0) + share.end_bp - share.start_bp
+    return totals

@@ -49,22 +49,6 @@ def lay_out(previous: Sequence[Share], weights: Mapping[int, int], champion_id: 
     return _shares(owners)
 
 
-def probabilities(shares: Sequence[Share]) -> dict[int, int]:
-    """Basis points per arm id, of the arms that have any."""
-    totals: dict[int, int] = {}
-    for share in shares:
-        totals[share.arm_id] = totals.get(share.arm_id, 0) + share.end_bp - share.start_bp
-    return totals
-
-
-def arm_at(shares: Sequence[Share], bucket: int) -> int:
-    """The id of the arm that answers a bucket, 0 to 9,999."""
-    for share in shares:
-        if bucket < share.end_bp:
-            return share.arm_id
-    raise BadWeights(f"bucket must be in [0, {TOTAL_BP}), got {bucket}")
-
-
 def _check_amounts(weights: Iterable[tuple[object, int]]) -> None:
     total = 0
     for arm, weight in weights:

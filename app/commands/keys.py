@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
 from rich.console import RenderableType
 
 from app.commands.answers import show
-from app.commands.options import DATA_DIR, DatabaseUrl, DataDir, Json
-from app.commands.serving import bring_up_to_date
+from app.commands.options import DatabaseUrl, DataDir, Json, SettingsFile
+from app.commands.serving import bring_up_to_date, settings_in_database
 from app.settings import Settings
 from app.tables import cell, moment, table
 
@@ -39,7 +38,8 @@ def create(
             help="Whose it is: the actor that the timeline shows.",
         ),
     ] = None,
-    data_dir: DataDir = DATA_DIR,
+    config: SettingsFile = None,
+    data_dir: DataDir = None,
     database_url: DatabaseUrl = None,
     as_json: Json = False,
 ) -> None:
@@ -52,17 +52,22 @@ def create(
     if not NAME.fullmatch(actor):
         raise typer.BadParameter(f"must match {NAME.pattern}, got {actor!r}", param_hint="'--name'")
     made, secret = _in_database(
-        _settings(data_dir, database_url),
+        settings_in_database(config, data_dir, database_url),
         lambda connection: create_key(connection, actor, KeyRole(role), now_ms()),
     )
     show(_shown(made) | {"key": secret}, as_json, _draw_created)
 
 
-def list_keys(data_dir: DataDir = DATA_DIR, database_url: DatabaseUrl = None, as_json: Json = False) -> None:
+def list_keys(
+    config: SettingsFile = None,
+    data_dir: DataDir = None,
+    database_url: DatabaseUrl = None,
+    as_json: Json = False,
+) -> None:
     """All keys, without their secrets."""
     from app.db.keys import list_keys as find  # noqa: PLC0415  # SQLAlchemy is slow to load
 
-    found = _in_database(_settings(data_dir, database_url), find)
+    found = _in_database(settings_in_database(config, data_dir, database_url), find)
     show({"keys": [_shown(key) for key in found]}, as_json, _draw_keys)
 
 
@@ -71,19 +76,17 @@ def delete(
         int,
         typer.Argument(metavar="ID", show_default=False, help="Its id, as `kingmaker keys list` shows it."),
     ],
-    data_dir: DataDir = DATA_DIR,
+    config: SettingsFile = None,
+    data_dir: DataDir = None,
     database_url: DatabaseUrl = None,
     as_json: Json = False,
 ) -> None:
     """Delete a key; it stops working at once."""
     from app.db.keys import delete_key  # noqa: PLC0415  # SQLAlchemy is slow to load
 
-    _in_database(_settings(data_dir, database_url), lambda connection: delete_key(connection, key_id))
+    settings = settings_in_database(config, data_dir, database_url)
+    _in_database(settings, lambda connection: delete_key(connection, key_id))
     show({"deleted": key_id}, as_json, lambda answer: [f"key {answer['deleted']} is deleted"])
-
-
-def _settings(data_dir: Path, database_url: str | None) -> Settings:
-    return Settings(data_dir=data_dir, database_url=database_url)
 
 
 def _in_database(settings: Settings, work: Callable[[Connection], Awaitable[_Found]]) -> _Found:

@@ -1,4 +1,4 @@
-"""Which options do several commands share? Each is a flag or else its KINGMAKER_* variable."""
+"""Which options do commands share? Each is a flag, else a KINGMAKER_* variable, else a line of the file."""
 
 from __future__ import annotations
 
@@ -7,10 +7,7 @@ from typing import Annotated
 
 import typer
 
-from app.settings import DEFAULT_DATA_DIR
-
 DEFAULT_SERVER = "http://127.0.0.1:8081"
-DATA_DIR = DEFAULT_DATA_DIR
 
 Json = Annotated[bool, typer.Option("--json", help="Answer with one JSON document.")]
 Server = Annotated[
@@ -36,37 +33,65 @@ Config = Annotated[
         metavar="FILE",
         envvar="KINGMAKER_CONFIG",
         show_default=False,
-        help="A file of routes to apply first.",
+        help="A file of settings, and of routes to apply first.",
+    ),
+]
+SettingsFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        metavar="FILE",
+        envvar="KINGMAKER_CONFIG",
+        show_default=False,
+        help="A file of settings; its routes are left alone.",
+    ),
+]
+Limit = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--limit",
+        metavar="NAME=VALUE",
+        show_default=False,
+        help="A limit of the gateway, such as body_bytes=1MiB (or KINGMAKER_GATEWAY_BODY_BYTES); repeatable.",
     ),
 ]
 Host = Annotated[
-    str,
-    typer.Option("--host", metavar="ADDRESS", envvar="KINGMAKER_HOST", help="Which address to listen on."),
+    str | None,
+    typer.Option(
+        "--host",
+        metavar="ADDRESS",
+        envvar="KINGMAKER_HOST",
+        show_default="127.0.0.1",
+        help="Which address to listen on.",
+    ),
 ]
 GatewayPort = Annotated[
-    int,
+    int | None,
     typer.Option(
         "--gateway-port",
         metavar="PORT",
         envvar="KINGMAKER_GATEWAY_PORT",
+        show_default="8080",
         help="The gateway's port; 0 takes any.",
     ),
 ]
 ControlPort = Annotated[
-    int,
+    int | None,
     typer.Option(
         "--control-port",
         metavar="PORT",
         envvar="KINGMAKER_CONTROL_PORT",
+        show_default="8081",
         help="The control plane's port; 0 takes any.",
     ),
 ]
 DataDir = Annotated[
-    Path,
+    Path | None,
     typer.Option(
         "--data-dir",
         metavar="DIR",
         envvar="KINGMAKER_DATA_DIR",
+        show_default="kingmaker-data",
         help="Where spools, the snapshot and SQLite are.",
     ),
 ]
@@ -81,6 +106,12 @@ DatabaseUrl = Annotated[
     ),
 ]
 Workers = Annotated[
-    int,
-    typer.Option("--workers", metavar="N", envvar="KINGMAKER_WORKERS", help="How many gateway processes."),
+    int | None,
+    typer.Option(
+        "--workers",
+        metavar="N",
+        envvar="KINGMAKER_WORKERS",
+        show_default="1",
+        help="How many gateway processes.",
+    ),
 ]

@@ -9,7 +9,9 @@ import typer
 from rich.console import RenderableType
 
 from app.commands.answers import connect, show
-from app.commands.options import DEFAULT_SERVER, Json, Key, Route, Server
+from app.commands.local_kills import Order, kill_here
+from app.commands.options import DEFAULT_SERVER, DataDir, Json, Key, Route, Server, SettingsFile
+from app.commands.serving import settings_in_database
 from app.tables import cell, facts, moment, streak, table
 
 Reason = Annotated[
@@ -107,11 +109,34 @@ def kill(
         typer.Option("--reason", metavar="TEXT", show_default=False, help="Why, for the timeline."),
     ] = None,
     off: Annotated[bool, typer.Option("--off", help="Divide the traffic by the split again.")] = False,
+    local: Annotated[
+        bool, typer.Option("--local", help="On this machine's workers alone; needs no control plane.")
+    ] = False,
+    lasting: Annotated[
+        str | None,
+        typer.Option(
+            "--for", metavar="DURATION", show_default=False, help="With --local: for how long, as in 2h."
+        ),
+    ] = None,
+    config: SettingsFile = None,
+    data_dir: DataDir = None,
     server: Server = DEFAULT_SERVER,
     key: Key = None,
     as_json: Json = False,
 ) -> None:
-    """Throw the kill switch: all traffic to the champion at once."""
+    """Throw the kill switch: all traffic to the champion at once.
+
+    With --local it needs no control plane, database or Redis: a signed command in the data folder reaches the
+    workers of this machine. It holds, whatever the control plane says, until it is turned off in the same way
+    or expires.
+    """
+    if local:
+        kill_here(
+            settings_in_database(config, data_dir, None).data_dir, Order(route, off, reason, lasting), as_json
+        )
+        return
+    if lasting is not None:
+        raise typer.BadParameter("--for is for --local alone")
     with connect(server, key) as control:
         where = ("routes", route, "kill-switch")
         if off:

@@ -17,6 +17,7 @@ from app.tables import cell, facts, shares, table
 
 if TYPE_CHECKING:
     from app.client import ControlPlane
+    from app.config import Configuration
 
 _STANDARD_INPUT = "-"
 
@@ -84,18 +85,31 @@ def get_route(route: Route, server: Server = DEFAULT_SERVER, key: Key = None, as
 
 
 def _read(file: str) -> list[dict[str, Any]]:
-    from app.config import ConfigError, load_documents  # noqa: PLC0415  # YAML is slow to load
+    from app.config import ConfigError, load_configuration  # noqa: PLC0415  # YAML is slow to load
 
     source = "standard input" if file == _STANDARD_INPUT else file
     try:
         text = sys.stdin.read() if file == _STANDARD_INPUT else Path(file).read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"file {source} cannot be read: {error}") from error
-    documents = load_documents(text, source)
+    configuration = load_configuration(text, source)
+    documents = list(configuration.routes)
+    _note_settings(source, configuration)
     for index, document in enumerate(documents):
         if problem := _problem(document, documents[:index]):
             raise ConfigError(f"{source}: routes.{index}{problem}")
     return documents
+
+
+def _note_settings(source: str, configuration: Configuration) -> None:
+    """Say on stderr that settings of processes are no matter of a running control plane."""
+    settings = [name for name in ("gateway", "server") if getattr(configuration, name)]
+    if settings:
+        typer.echo(
+            f"kingmaker: {source} also holds settings ({', '.join(settings)}), which apply leaves alone: "
+            "processes read them when they start",
+            err=True,
+        )
 
 
 def _problem(document: dict[str, Any], earlier: list[dict[str, Any]]) -> str | None:
@@ -198,7 +212,7 @@ def _draw_route(route: dict[str, Any]) -> Iterator[RenderableType]:
     yield table(
         ["arm", "role", "share (bp)", "url", "labels"],
         [
-            (arm["name"], arm["role"], weights.get(arm["name"], 0), arm["url"], arm["labels"])
+            (arm["name"], _role(arm), weights.get(arm["name"], 0), arm["url"], arm["labels"])
             for arm in route["arms"]
         ],
     )
@@ -219,6 +233,10 @@ def _draw_route(route: dict[str, Any]) -> Iterator[RenderableType]:
 
 def _champion(route: dict[str, Any]) -> str:
     return next(str(arm["name"]) for arm in route["arms"] if arm["role"] == "champion")
+
+
+def _role(arm: dict[str, Any]) -> str:
+    return f"shadow of {arm['sample']:.4g}" if arm["role"] == "shadow" else str(arm["role"])
 
 
 def _goal(route: dict[str, Any]) -> str | None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+from pathlib import Path
 from typing import Any
 
 import typer
 
 from app.commands.options import (
-    DATA_DIR,
     Config,
     ControlPort,
     DatabaseUrl,
@@ -16,10 +17,13 @@ from app.commands.options import (
     GatewayPort,
     Host,
     Json,
+    Limit,
+    SettingsFile,
     Workers,
 )
 from app.db.errors import DatabaseUnavailable
 from app.settings import BadSettings, Settings, prepare_data_dir
+from app.sources import settings_from
 
 _ANY_PORT = 0
 """For a listener that the process does not have: it collides with no other."""
@@ -27,16 +31,18 @@ _ANY_PORT = 0
 
 def serve(
     config: Config = None,
-    host: Host = "127.0.0.1",
-    gateway_port: GatewayPort = 8080,
-    control_port: ControlPort = 8081,
-    data_dir: DataDir = DATA_DIR,
+    host: Host = None,
+    gateway_port: GatewayPort = None,
+    control_port: ControlPort = None,
+    data_dir: DataDir = None,
     database_url: DatabaseUrl = None,
-    workers: Workers = 1,
+    workers: Workers = None,
+    limit: Limit = None,
 ) -> None:
     """Run everything: gateway, control plane, recorder, evaluator."""
-    settings = _settings(
-        config=config,
+    settings = settings_of(
+        config,
+        limit,
         host=host,
         gateway_port=gateway_port,
         control_port=control_port,
@@ -50,14 +56,22 @@ def serve(
 
 
 def gateway(
-    host: Host = "127.0.0.1",
-    gateway_port: GatewayPort = 8080,
-    data_dir: DataDir = DATA_DIR,
-    workers: Workers = 1,
+    config: SettingsFile = None,
+    host: Host = None,
+    gateway_port: GatewayPort = None,
+    data_dir: DataDir = None,
+    workers: Workers = None,
+    limit: Limit = None,
 ) -> None:
     """Run the gateway alone, from the snapshot in the data folder."""
-    settings = _settings(
-        host=host, gateway_port=gateway_port, control_port=_ANY_PORT, data_dir=data_dir, workers=workers
+    settings = settings_of(
+        config,
+        limit,
+        host=host,
+        gateway_port=gateway_port,
+        control_port=_ANY_PORT,
+        data_dir=data_dir,
+        workers=workers,
     )
     from app.serve import run_gateway  # noqa: PLC0415  # only a server needs all of its parts
 
@@ -66,14 +80,16 @@ def gateway(
 
 def control(
     config: Config = None,
-    host: Host = "127.0.0.1",
-    control_port: ControlPort = 8081,
-    data_dir: DataDir = DATA_DIR,
+    host: Host = None,
+    control_port: ControlPort = None,
+    data_dir: DataDir = None,
     database_url: DatabaseUrl = None,
+    limit: Limit = None,
 ) -> None:
-    """Run the control plane alone."""
-    settings = _settings(
-        config=config,
+    """Run the control plane alone. Of the gateway's limits it heeds those on where arms may be."""
+    settings = settings_of(
+        config,
+        limit,
         host=host,
         gateway_port=_ANY_PORT,
         control_port=control_port,
@@ -85,17 +101,22 @@ def control(
     raise typer.Exit(run_control(settings))
 
 
-def worker(data_dir: DataDir = DATA_DIR, database_url: DatabaseUrl = None) -> None:
+def worker(config: SettingsFile = None, data_dir: DataDir = None, database_url: DatabaseUrl = None) -> None:
     """Run the recorder and the evaluator alone."""
-    settings = _settings(data_dir=data_dir, database_url=database_url)
+    settings = settings_in_database(config, data_dir, database_url)
     from app.serve import run_worker  # noqa: PLC0415  # only a server needs all of its parts
 
     raise typer.Exit(run_worker(settings))
 
 
-def migrate(data_dir: DataDir = DATA_DIR, database_url: DatabaseUrl = None, as_json: Json = False) -> None:
+def migrate(
+    config: SettingsFile = None,
+    data_dir: DataDir = None,
+    database_url: DatabaseUrl = None,
+    as_json: Json = False,
+) -> None:
     """Bring the database to the tables of this version."""
-    settings = _settings(data_dir=data_dir, database_url=database_url)
+    settings = settings_in_database(config, data_dir, database_url)
     before, after = bring_up_to_date(settings)
     if as_json:
         typer.echo(json.dumps({"before": before, "after": after}))
@@ -122,8 +143,29 @@ def bring_up_to_date(settings: Settings) -> tuple[str | None, str]:
         raise DatabaseUnavailable(f"cannot use the database ({reason}): is --database-url right?") from error
 
 
-def _settings(**given: Any) -> Settings:
+def settings_in_database(config: Path | None, data_dir: Path | None, database_url: str | None) -> Settings:
+    """The settings of a command that listens nowhere.
+
+    Raises:
+        BadSettings, ConfigError: as `settings_of`.
+    """
+    return settings_of(
+        config,
+        None,
+        gateway_port=_ANY_PORT,
+        control_port=_ANY_PORT,
+        data_dir=data_dir,
+        database_url=database_url,
+    )
+
+
+def settings_of(config: Path | None, limits: list[str] | None, **given: Any) -> Settings:
+    """The settings of a command, of which those that are None come from the file or have their default.
+
+    Raises:
+        BadSettings, ConfigError: the file cannot be read, or says what cannot be.
+    """
     try:
-        return Settings(**given)
+        return settings_from(given, config, limits or (), os.environ)
     except BadSettings as error:
         raise typer.BadParameter(str(error)) from error

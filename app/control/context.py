@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from fastapi import Request
 
+from app.control.places import Places
 from app.db.errors import DatabaseError
 from app.db.session import Database
 from app.publisher import Publisher
@@ -17,11 +18,12 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """`keyless`: whether calls without a key are let in while no key exists."""
+    """`keyless`: whether calls without a key are let in while no key exists; `places`: where arms may be."""
 
     database: Database
     publisher: Publisher
     keyless: bool
+    places: Places = field(default_factory=Places)
 
     async def publish(self) -> None:
         """Tell the gateways of a change that is committed. If that fails, the jobs do it a moment later."""

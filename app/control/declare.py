@@ -18,9 +18,10 @@ from app.db.session import Connection
 from app.db.timeline import Entry, Kind
 from policies.errors import BadSpec, IllegalTransition
 from policies.lifecycle import Rollout, begin, set_split, with_arms
-from policies.spec import RouteSpec
+from policies.spec import ArmSpec, RouteSpec
 from policies.types import Missing
 from routing.snapshot import place_of
+from routing.types import TOTAL_BP, Role
 
 _KEYED_BY_NAME = ("arms", "metrics")
 
@@ -105,6 +106,7 @@ class _Plan:
         wanted, current = Placement.of(spec), Placement.of(route.spec)
         stands = take_over or current == route.declared
         target = wanted if stands else current
+        roles = {arm.name: arm.role.value for arm in route.spec.arms}
         missing = [arm for arm in route.spec.arms if arm.name not in {arm.name for arm in spec.arms}]
         busy = {target.champion, *target.weights}
         stay = tuple(arm for arm in missing if arm.name in busy or not (retire_missing or take_over))
@@ -113,9 +115,17 @@ class _Plan:
             Difference("split.weights", target.weights, wanted.weights),
         ]
         absent = [Difference(f"arms.{arm.name}", "in service", "absent") for arm in stay]
-        kept = (*(field for field in moved if field.before != field.after), *absent)
-        whole = replace(spec, arms=(*spec.arms, *stay))
+        shadows = [arm.name for arm in spec.arms if arm.role is Role.SHADOW and arm.name in busy]
+        answering = [Difference(f"arms.{name}.role", roles[name], Role.SHADOW.value) for name in shadows]
+        kept = (*(field for field in moved if field.before != field.after), *answering, *absent)
+        arms = tuple(_answering(arm) if arm.name in shadows else arm for arm in spec.arms)
+        whole = replace(spec, arms=(*arms, *stay))
         return cls(whole, target, wanted if stands else route.declared, kept)
+
+
+def _answering(arm: ArmSpec) -> ArmSpec:
+    """The arm, which holds traffic or the crown and so cannot be the shadow that it is declared to be."""
+    return replace(arm, role=Role.CHALLENGER, sample_bp=TOTAL_BP)
 
 
 async def _create(connection: Connection, spec: RouteSpec, author: Author) -> Declared:
@@ -144,8 +154,8 @@ async def _change(connection: Connection, route: StoredRoute, plan: _Plan, autho
 
 
 def _moved(rollout: Rollout, plan: _Plan, now_ms: int) -> Rollout:
-    """The rollout over the declared arms, with the traffic that is to be."""
-    names = tuple(arm.name for arm in plan.spec.arms)
+    """The rollout over the declared arms, with the traffic that is to be. Shadow arms have no part in it."""
+    names = tuple(arm.name for arm in plan.spec.arms if arm.answers)
     every = with_arms(rollout, tuple(dict.fromkeys((*rollout.weights, *names))))
     weights = {arm: plan.target.weights.get(arm, 0) for arm in every.weights}
     if (plan.target.champion, weights) != (every.champion, dict(every.weights)):

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+import msgspec
 from pydantic import BaseModel, ValidationError
 
 from app.control.schemas import (
@@ -15,17 +16,19 @@ from app.control.schemas import (
     MatchDocument,
     MetricDocument,
     PolicyDocument,
+    PredictionDocument,
     RouteDocument,
     SecretReference,
     SplitDocument,
+    TlsDocument,
     UnitDocument,
-    UpstreamDocument,
 )
+from app.control.upstreams import upstream_document, upstream_of
 from app.durations import format_duration, parse_duration
 from policies.errors import BadSpec
 from policies.metrics import Metric
 from policies.spec import ArmSpec, Guardrail, Policy, RouteSpec, problems
-from routing.types import ArmHeader, Match, Role, UnitKind, UnitSource, Upstream
+from routing.types import TOTAL_BP, ArmHeader, Match, Prediction, Role, Tls, UnitKind, UnitSource
 
 _SHOWN_CHARACTERS = 100
 _FIXED_MESSAGES = {
@@ -73,12 +76,13 @@ def spec_of(document: RouteDocument) -> RouteSpec:
     spec = RouteSpec(
         name=document.route,
         arms=live,
-        weights={**dict.fromkeys((arm.name for arm in live), 0), **document.split.weights},
+        weights=weights_of(document.split.weights, live),
         match=_match_of(document),
         unit=_unit_of(document.unit),
         metrics=tuple(_metric_of(metric) for metric in document.metrics),
+        predictions=tuple(_prediction_of(prediction) for prediction in document.predictions),
         policy=_policy_of(document.policy),
-        upstream=_upstream_of(document.upstream),
+        upstream=upstream_of(document.upstream),
         allow_force=document.allow_force,
     )
     if found := [*problems(spec), *_zone_problems(spec.policy)]:
@@ -94,7 +98,27 @@ def arm_of(document: ArmDocument) -> ArmSpec:
         role=Role(document.role),
         labels=dict(document.labels),
         headers=headers_of(document.headers),
+        sample_bp=sample_of(document.sample),
+        tls=tls_of(document.tls),
     )
+
+
+def weights_of(wanted: Mapping[str, int], arms: Sequence[ArmSpec]) -> dict[str, int]:
+    """A whole split: arms that are not named get nothing. A shadow arm has no part in it, not even a 0."""
+    shadows = {arm.name for arm in arms if arm.role is Role.SHADOW}
+    named = {name: share for name, share in wanted.items() if share or name not in shadows}
+    return {**dict.fromkeys((arm.name for arm in arms if arm.answers), 0), **named}
+
+
+def sample_of(share: float | None) -> int:
+    """How much of the traffic a shadow arm is sent a copy of, in basis points."""
+    return TOTAL_BP if share is None else round(share * TOTAL_BP)
+
+
+def tls_of(document: TlsDocument | None) -> Tls | None:
+    """How an arm is verified; None when nothing is said about it."""
+    said = {} if document is None else plain(document)
+    return Tls(**said) if said else None
 
 
 def headers_of(headers: Mapping[str, str | SecretReference]) -> tuple[ArmHeader, ...]:
@@ -114,13 +138,9 @@ def document_of(spec: RouteSpec) -> RouteDocument:
         arms=[arm_document(arm) for arm in spec.arms],
         split=SplitDocument(weights=dict(spec.weights)),
         metrics=[_metric_document(metric) for metric in spec.metrics],
+        predictions=[_prediction_document(prediction) for prediction in spec.predictions],
         policy=_policy_document(spec.policy),
-        upstream=UpstreamDocument(
-            timeout=format_duration(spec.upstream.timeout_ms),
-            connect_timeout=format_duration(spec.upstream.connect_timeout_ms),
-            max_connections=spec.upstream.max_connections,
-            fallback=spec.upstream.fallback,
-        ),
+        upstream=upstream_document(spec.upstream),
         allow_force=spec.allow_force,
     )
 
@@ -132,11 +152,13 @@ def arm_document(arm: ArmSpec) -> ArmDocument:
             "name": arm.name,
             "url": arm.url,
             "role": arm.role.value,
+            "sample": arm.sample_bp / TOTAL_BP if arm.role is Role.SHADOW else None,
             "labels": dict(arm.labels),
             "headers": {
                 header.name: header.value if header.env is None else {"env": header.env}
                 for header in arm.headers
             },
+            "tls": None if arm.tls is None else msgspec.to_builtins(arm.tls),
         }
     )
 
@@ -189,6 +211,18 @@ def _metric_document(metric: Metric) -> MetricDocument:
     )
 
 
+def _prediction_of(document: PredictionDocument) -> Prediction:
+    return Prediction(
+        name=document.name, pointer=document.source.response, numeric=document.type == "numeric"
+    )
+
+
+def _prediction_document(prediction: Prediction) -> PredictionDocument:
+    kind = "numeric" if prediction.numeric else "categorical"
+    source = {"response": prediction.pointer}
+    return PredictionDocument.model_validate({"name": prediction.name, "from": source, "type": kind})
+
+
 def _policy_of(document: PolicyDocument) -> Policy:
     return Policy(
         **document.model_dump(exclude={"guardrails", "ramp", "bake", "day"}),
@@ -214,15 +248,6 @@ def _policy_document(policy: Policy) -> PolicyDocument:
     )
 
 
-def _upstream_of(document: UpstreamDocument) -> Upstream:
-    return Upstream(
-        timeout_ms=parse_duration(document.timeout),
-        connect_timeout_ms=parse_duration(document.connect_timeout),
-        max_connections=document.max_connections,
-        fallback=document.fallback,
-    )
-
-
 def _zone_problems(policy: Policy) -> list[BadSpec]:
     try:
         ZoneInfo(policy.timezone)
@@ -233,7 +258,9 @@ def _zone_problems(policy: Policy) -> list[BadSpec]:
 
 
 def _field(place: Sequence[object]) -> str:
-    return ".".join(str(part) for part in place if part not in ("body", "query", "path")) or "body"
+    """The field's name on the wire; FastAPI puts first where it stood."""
+    inside = place[1:] if len(place) > 1 and place[0] in ("body", "query", "path") else place
+    return ".".join(str(part) for part in inside) or "body"
 
 
 def _message(error: Mapping[str, Any]) -> str:

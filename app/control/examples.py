@@ -21,16 +21,32 @@ ARM: Example = {
     "labels": {"mlflow": "models:/bidder/7"},
     "headers": {"Authorization": {"env": "MODEL_AUTHORIZATION"}},
 }
+_SHADOW: Example = {
+    "name": "gbm-v8",
+    "url": "https://127.0.0.1:9003/score",
+    "role": "shadow",
+    "sample": 0.1,
+    "tls": {"ca": "/etc/kingmaker/models-ca.pem"},
+}
 ROUTE: Example = {
     "route": "ad-bidder",
     "unit": {"header": "X-User-Id"},
     "arms": [
         {"name": "logreg-v6", "url": "http://127.0.0.1:9001/score", "role": "champion"},
         {"name": "gbm-v7", "url": "http://127.0.0.1:9002/score"},
+        _SHADOW,
     ],
     "split": {"mode": "weights", "weights": _WEIGHTS},
     "metrics": [{"name": "conversion", "kind": "binary", "window": "24h"}],
+    "predictions": [{"name": "score", "from": {"response": "/score"}, "type": "numeric"}],
     "policy": {"goal": "conversion", "ramp": [2_500, 5_000, 10_000]},
+    "upstream": {
+        "timeout": "2s",
+        "retry_percent": 10,
+        "hedge_after": "100ms",
+        "ejection": {"consecutive_failures": 5, "base_time": "10s"},
+        "health_check": {"path": "/healthz", "interval": "5s", "timeout": "1s"},
+    },
 }
 ARM_CHANGE: Example = {"url": "http://127.0.0.1:9003/score"}
 SPLIT: Example = {"weights": {"logreg-v6": 8_000, "gbm-v7": 2_000}, "reason": "more evidence wanted"}

@@ -12,15 +12,23 @@ from app.durations import parse_duration
 from policies.metrics import Metric
 from policies.spec import Advance, Approval, Guardrail, Policy
 from policies.types import Aggregate, Better, Kind, Missing
-from routing.types import TOTAL_BP, Upstream
+from routing.types import TOTAL_BP, Ejection, HealthCheck, Upstream
 
 _POLICY, _GUARDRAIL, _UPSTREAM = Policy(), Guardrail(), Upstream()
+_EJECTION, _HEALTH_CHECK = Ejection(), HealthCheck(path="/")
+_ROUNDING = 1e-9
 _METRIC = Metric(name="", kind=Kind.BINARY)
 
 
 def _duration(text: str) -> str:
     parse_duration(text)
     return text
+
+
+def _whole_basis_points(share: float) -> float:
+    if not 0 < share <= 1 or abs(share * TOTAL_BP - round(share * TOTAL_BP)) > _ROUNDING:
+        raise ValueError(f"must be a share in (0, 1] of whole basis points (0.0001), got {share}")
+    return share
 
 
 def _like(example: examples.Example) -> ConfigDict:
@@ -34,6 +42,13 @@ Duration = Annotated[
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Text = Annotated[str, Field(min_length=1, max_length=500, pattern=r"^[^\x00]*$")]
 Share = Annotated[StrictInt, Field(gt=0, lt=TOTAL_BP)]
+Sample = Annotated[
+    Number,
+    AfterValidator(_whole_basis_points),
+    Field(
+        description="How much of the traffic a shadow arm is sent a copy of; by default all.", examples=[0.1]
+    ),
+]
 
 
 class Document(BaseModel):
@@ -71,18 +86,32 @@ class SecretReference(Document):
     env: Text
 
 
+class TlsDocument(Document):
+    """How an https arm is verified and what it is shown: paths of PEM files on the gateway's machine."""
+
+    ca: Text | None = Field(default=None, description="Whom to trust; by default the system's authorities.")
+    certificate: Text | None = Field(default=None, description="A client certificate, with its chain.")
+    key: Text | None = Field(default=None, description="Its key, unless that is in the same file.")
+    server_name: Text | None = Field(default=None, description="The name to verify; by default the URL's.")
+
+
 class ArmDocument(Document):
-    """An arm: a model endpoint behind the route. Role and share are initial values."""
+    """An arm: a model endpoint behind the route. Role and share are initial values.
+
+    A shadow arm is sent copies, answers nobody, and stands in no split.
+    """
 
     model_config = _like(examples.ARM)
 
     name: str = Field(examples=["gbm-v7"])
     url: str = Field(examples=["http://127.0.0.1:9002/score"])
-    role: Literal["champion", "challenger"] = "challenger"
+    role: Literal["champion", "challenger", "shadow"] = "challenger"
+    sample: Sample | None = None
     labels: dict[str, str] = {}
     headers: dict[str, str | SecretReference] = Field(
         default={}, description="Request headers that the arm is sent; secrets by reference."
     )
+    tls: TlsDocument | None = None
 
 
 class SplitDocument(Document):
@@ -104,6 +133,20 @@ class MetricDocument(Document):
         default=_METRIC.missing,
         description="What a decision without an outcome means: left out (skip), or a value of 0 (zero).",
     )
+
+
+class PredictionSource(Document):
+    """Where in an answer a prediction is read: a JSON pointer (RFC 6901)."""
+
+    response: Text = Field(examples=["/score"])
+
+
+class PredictionDocument(Document):
+    """A field of the arms' JSON answers that is compared and watched."""
+
+    name: str = Field(examples=["score"])
+    source: PredictionSource = Field(alias="from")
+    type: Literal["numeric", "categorical"]
 
 
 class GuardrailDocument(Document):
@@ -144,12 +187,52 @@ class PolicyDocument(Document):
     day: DayDocument = DayDocument()
 
 
+class EjectionDocument(Document):
+    """When a gateway worker stops asking a challenger that fails, and for how long.
+
+    After so many failures in a row, or when so many percent of the requests of the last `interval` failed and
+    there were at least `minimum_requests`. Each ejection in a row is longer by `base_time`.
+    """
+
+    consecutive_failures: StrictInt = _EJECTION.consecutive_failures
+    failure_percent: StrictInt = _EJECTION.failure_percent
+    minimum_requests: StrictInt = _EJECTION.minimum_requests
+    interval: Duration = "10s"
+    base_time: Duration = "10s"
+    longest_time: Duration = "5m"
+
+
+class HealthCheckDocument(Document):
+    """How a gateway worker asks each arm whether it is well: GET `path`; 2xx in time is a yes."""
+
+    path: Text = Field(examples=["/healthz"])
+    interval: Duration = "5s"
+    timeout: Duration = "1s"
+    failures: StrictInt = Field(
+        default=_HEALTH_CHECK.failures, description="So many in a row take an arm out."
+    )
+    successes: StrictInt = Field(
+        default=_HEALTH_CHECK.successes, description="So many in a row bring it back."
+    )
+
+
 class UpstreamDocument(Document):
-    """How the arms are called."""
+    """How the arms are called. Limits are per arm and gateway worker."""
 
     timeout: Duration = "2s"
     connect_timeout: Duration = "250ms"
     max_connections: StrictInt = _UPSTREAM.max_connections
+    max_waiting: StrictInt = Field(
+        default=_UPSTREAM.max_waiting, description="Requests that wait for a connection; more are shed."
+    )
+    retry_percent: StrictInt = Field(
+        default=_UPSTREAM.retry_percent, description="What retries and hedges may add to the load."
+    )
+    hedge_after: Duration | None = Field(
+        default=None, description="Send an idempotent request once more after that long; by default never."
+    )
+    ejection: EjectionDocument = EjectionDocument()
+    health_check: HealthCheckDocument | None = None
     fallback: StrictBool = _UPSTREAM.fallback
 
 
@@ -164,19 +247,23 @@ class RouteDocument(Document):
     arms: list[ArmDocument]
     split: SplitDocument
     metrics: list[MetricDocument] = []
+    predictions: list[PredictionDocument] = []
     policy: PolicyDocument = PolicyDocument()
     upstream: UpstreamDocument = UpstreamDocument()
     allow_force: StrictBool = False
 
 
 class ArmChange(Document):
-    """What may change about an arm; what is absent stays."""
+    """What may change about an arm; what is absent stays. An empty `tls` removes it."""
 
     model_config = _like(examples.ARM_CHANGE)
 
     url: str | None = None
+    role: Literal["challenger", "shadow"] | None = None
+    sample: Sample | None = None
     labels: dict[str, str] | None = None
     headers: dict[str, str | SecretReference] | None = None
+    tls: TlsDocument | None = None
 
 
 class SplitChange(SplitDocument):

@@ -159,9 +159,9 @@ async def retire_arm(connection: AsyncConnection, arm_id: int, now_ms: int) -> N
 
 
 def placed(spec: RouteSpec, rollout: Rollout) -> RouteSpec:
-    """The declaration with roles and split as the rollout has them."""
+    """The declaration with roles and split as the rollout has them. A shadow arm has no part in it."""
     arms_now = tuple(
-        replace(arm, role=Role.CHAMPION if arm.name == rollout.champion else Role.CHALLENGER)
+        replace(arm, role=Role.CHAMPION) if arm.name == rollout.champion else _unplaced(arm)
         for arm in spec.arms
     )
     return replace(spec, arms=arms_now, weights=dict(rollout.weights))
@@ -207,7 +207,7 @@ def _stored(row: Row[Any], arm_rows: Sequence[Row[Any]]) -> StoredRoute:
 
 
 def _unplaced(arm: ArmSpec) -> ArmSpec:
-    return replace(arm, role=Role.CHALLENGER)
+    return arm if arm.role is Role.SHADOW else replace(arm, role=Role.CHALLENGER)
 
 
 def _declared(spec: RouteSpec, placement: Placement) -> str:

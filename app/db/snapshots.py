@@ -38,6 +38,7 @@ def _route(stored: StoredRoute) -> Route:
         epoch=rollout.epoch,
         unit=spec.unit,
         metrics=tuple(_rule(metric) for metric in spec.metrics),
+        predictions=spec.predictions,
         upstream=spec.upstream,
         allow_force=spec.allow_force,
         kill_switch=rollout.kill_switch,
@@ -45,7 +46,15 @@ def _route(stored: StoredRoute) -> Route:
 
 
 def _arm(arm_id: int, arm: ArmSpec) -> Arm:
-    return Arm(id=arm_id, name=arm.name, url=arm.url, role=arm.role, headers=arm.headers)
+    return Arm(
+        id=arm_id,
+        name=arm.name,
+        url=arm.url,
+        role=arm.role,
+        headers=arm.headers,
+        sample_bp=arm.sample_bp,
+        tls=arm.tls,
+    )
 
 
 def _rule(metric: Metric) -> MetricRule:

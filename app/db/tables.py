@@ -168,6 +168,28 @@ rollups = Table(
     Column("sum_squares", Float, nullable=False),
 )
 
+shadow_answers = Table(
+    "shadow_answers",
+    metadata,
+    Column("decision_id", String(28), primary_key=True),
+    Column("arm_id", BigInteger, primary_key=True),  # the shadow arm that got a copy
+    Column("route_id", BigInteger, nullable=False),
+    Column("at_ms", BigInteger, nullable=False),  # when both answers were known
+    Column("status", Integer),
+    Column("failure", String(16)),  # null: the answer is whole
+    Column("latency_ms", Float, nullable=False),
+    Column("body_hash", String(32)),
+    Column("body_bytes", BigInteger, nullable=False),
+    Column("predictions", Text, nullable=False),  # name → number, label or null, JSON
+    Column("primary_arm_id", BigInteger),  # null: no arm answered the caller
+    Column("primary_status", Integer),
+    Column("primary_latency_ms", Float),
+    Column("primary_body_hash", String(32)),
+    Column("primary_body_bytes", BigInteger),
+    Column("primary_predictions", Text, nullable=False),
+    Index("ix_shadow_answers_route_id_arm_id_at_ms", "route_id", "arm_id", "at_ms"),
+)
+
 spool_marks = Table(
     "spool_marks",
     metadata,

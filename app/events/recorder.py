@@ -10,13 +10,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from app.db import decisions, rollups
+from app.db import decisions, rollups, shadows
 from app.db.routes import StoredRoute, load_by_id
 from app.db.session import Connection, Database
 from app.events.spool import SpoolError
 from app.events.spool_reader import Batch, acknowledge, read_batch, spool_id
 from app.events.tally import Tally
-from app.events.types import DecisionEvent, Event, OutcomeEvent
+from app.events.types import DecisionEvent, Event, OutcomeEvent, ShadowEvent
 from policies.metrics import Outcome
 from routing.tokens import Claims, decision_id
 
@@ -95,7 +95,10 @@ class Counts:
 
 
 async def record(connection: Connection, events: Sequence[tuple[Event | None, int]], spool: str) -> Counts:
-    """Write decisions, outcomes and what they add to the rollups. Events come with their sequence numbers."""
+    """Write decisions, outcomes, what they add to the rollups, and shadow copies.
+
+    Events come with their sequence numbers.
+    """
     readable = [(event, seq) for event, seq in events if event is not None]
     routes = await load_by_id(connection, {event.decision.route_id for event, _ in readable})
     usable = [(event, seq) for event, seq in readable if event.decision.route_id in routes]
@@ -104,6 +107,7 @@ async def record(connection: Connection, events: Sequence[tuple[Event | None, in
     told = [(event, f"{spool}:{seq:016d}") for event, seq in usable if isinstance(event, OutcomeEvent)]
     await _write_decisions(connection, entry, made, [event.decision for event, _ in told])
     await _write_outcomes(connection, entry, told)
+    await shadows.insert_answers(connection, [event for event, _ in usable if isinstance(event, ShadowEvent)])
     await rollups.add(connection, entry.tally.deltas)
     return entry.counts
 

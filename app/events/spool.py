@@ -1,7 +1,9 @@
 """Where a worker's events are safe: one SQLite file per worker, written by one thread with group commit.
 
-Every event has a contiguous sequence number. The recorder copies events to the database and then moves the
-mark; the spool deletes only up to that mark, so an event exists here until it exists there.
+Every event has a contiguous sequence number. A row holds what was written together, as a JSON array, under
+the number of its last event: so many rows would cost more than the events. The recorder copies events to the
+database and then moves the mark; the spool deletes only up to that mark, so an event exists here until it
+exists there.
 """
 
 from __future__ import annotations
@@ -12,14 +14,20 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Sequence
+from itertools import accumulate, islice
 from pathlib import Path
 
-from app.events.types import DecisionEvent, Event, OutcomeEvent, encode
+from app.events.types import DecisionEvent, Event, OutcomeEvent, ShadowEvent, encode
 
 MAX_WAITING = 200_000
 """Events that may wait for the disk before decisions are dropped (and counted) and outcomes refused."""
 
-_GROUP_SECONDS = 0.005
+MAX_ROW_EVENTS = 500
+"""Events in a row; more that wait at the same time go into several."""
+
+_GROUP_SECONDS = 0.02
+"""How long decisions gather before they are written; an outcome's caller waits, so it is written at once."""
+
 _SWEEP_SECONDS = 1.0
 _SWEEP_ROWS = 20_000
 
@@ -41,7 +49,7 @@ class Spool:
 
     Two may write to one file for a while, as when a worker takes over from one that is still draining.
 
-    Mutable state: `_queue` (what waits for the disk), `dropped`.
+    Mutable state: `_events` and `_commits` (what waits for the disk), `dropped`.
 
     Raises:
         SpoolError: the file cannot be opened.
@@ -50,9 +58,10 @@ class Spool:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.dropped = 0
-        self._queue: deque[DecisionEvent | tuple[Sequence[OutcomeEvent], Done]] = deque()
+        self._events: deque[Event] = deque()
+        self._commits: deque[tuple[Sequence[OutcomeEvent], Done]] = deque()
         self._wake = threading.Event()
-        self._urgent = False
+        self._hurry = threading.Event()
         self._closing = False
         self._connection = _open(path)
         self.id = identity(self._connection)
@@ -63,72 +72,68 @@ class Spool:
     @property
     def waiting(self) -> int:
         """Appends and commits that the disk has not taken yet."""
-        return len(self._queue)
+        return len(self._events) + len(self._commits)
 
-    def append(self, event: DecisionEvent) -> None:
-        """Write a decision down soon; never waits, never raises.
+    def append(self, event: DecisionEvent | ShadowEvent) -> None:
+        """Write an event down soon; never waits, never raises.
 
         One that cannot be written, as when too many wait or the spool is closed, is counted as dropped.
         """
-        if self._closing or len(self._queue) >= MAX_WAITING:
+        if self._closing or len(self._events) >= MAX_WAITING:
             self.dropped += 1
             return
-        self._queue.append(event)
+        self._events.append(event)
         if not self._wake.is_set():
             self._wake.set()
 
     def commit(self, events: Sequence[OutcomeEvent], done: Done) -> None:
         """Write outcomes down now. `done` runs in the writer thread: None once durable, else the error."""
-        if self._closing or len(self._queue) >= MAX_WAITING:
+        if self._closing or self.waiting >= MAX_WAITING:
             done(SpoolError("the spool takes no more events now"))
             return
-        self._queue.append((events, done))
-        self._urgent = True
+        self._commits.append((events, done))
+        self._hurry.set()
         self._wake.set()
 
     def close(self) -> None:
         """Write what waits, then stop the writer thread."""
         self._closing = True
-        self._urgent = True
+        self._hurry.set()
         self._wake.set()
         self._thread.join()
 
     def _run(self) -> None:
-        while not (self._closing and not self._queue):
+        while not (self._closing and not self.waiting):
             self._wake.wait(_SWEEP_SECONDS)
-            if not self._urgent:
-                time.sleep(_GROUP_SECONDS)
+            self._hurry.wait(_GROUP_SECONDS)
             self._wake.clear()
-            self._urgent = self._closing
-            if self._queue:
+            if not self._closing:
+                self._hurry.clear()
+            if self.waiting:
                 self._write_waiting()
             if time.monotonic() - self._swept_at >= _SWEEP_SECONDS:
                 self._sweep()
         self._connection.close()
 
     def _write_waiting(self) -> None:
-        decisions: list[Event] = []
-        outcomes: list[Event] = []
-        waiters: list[Done] = []
-        for _ in range(len(self._queue)):
-            item = self._queue.popleft()
-            if isinstance(item, DecisionEvent):
-                decisions.append(item)
-            else:
-                outcomes.extend(item[0])
-                waiters.append(item[1])
-        error = self._write([*decisions, *outcomes])
+        commits = [self._commits.popleft() for _ in range(len(self._commits))]
+        events = [self._events.popleft() for _ in range(len(self._events))]
+        error = self._write([*events, *(outcome for outcomes, _ in commits for outcome in outcomes)])
         if error is not None:
-            self.dropped += len(decisions)
-        for done in waiters:
+            self.dropped += len(events)
+        for _, done in commits:
             done(error)
 
     def _write(self, events: Sequence[Event]) -> SpoolError | None:
         try:
-            bodies = [encode(event) for event in events]
+            groups = [
+                events[start : start + MAX_ROW_EVENTS] for start in range(0, len(events), MAX_ROW_EVENTS)
+            ]
+            bodies = [encode(group) for group in groups]
             with self._connection:
                 self._connection.execute("BEGIN IMMEDIATE")
-                rows = enumerate(bodies, _last_sequence(self._connection) + 1)
+                ends = accumulate(map(len, groups), initial=_last_sequence(self._connection))
+                rows = zip(islice(ends, 1, None), bodies, strict=True)
                 self._connection.executemany("INSERT INTO events (seq, body) VALUES (?, ?)", rows)
         except (sqlite3.Error, OSError, ValueError, TypeError) as error:
             return SpoolError(f"{self.path.name} could not take {len(events)} events: {error}")

@@ -2,37 +2,40 @@
 
 from __future__ import annotations
 
-import argparse
 import asyncio
+import gc
 import logging
 import os
 import sys
-from pathlib import Path
 
 import uvloop
 
 from app.events.spool import SpoolError
-from app.gateway.server import Options, serve
+from app.gateway.options import BadOptions, read_options
+from app.gateway.parent import FAILED, Parent
+from app.gateway.server import serve
+from app.gateway.tracing import TracesUnavailable
 from app.telemetry import configure
+
+_GC_THRESHOLDS = (50_000, 20, 20)
+"""Requests leave no cycles behind, so it is seldom worth looking for any."""
 
 _log = logging.getLogger("app.gateway")
 
 
 def main() -> int:
     """Runs a worker to its end; 0 when it drained, 1 when it could not start."""
-    parser = argparse.ArgumentParser(prog="python -m app.gateway", description="A worker of the data plane.")
-    parser.add_argument("--data-dir", type=Path, required=True)
-    parser.add_argument("--worker", required=True, help="name of this worker, and of its spool")
-    parser.add_argument("--fd", type=int, required=True, help="inherited listening socket")
-    parser.add_argument("--drain-seconds", type=float, default=10.0)
-    given = parser.parse_args()
     configure()
-    options = Options(given.data_dir, given.worker, given.fd, given.drain_seconds)
+    gc.freeze()
+    gc.set_threshold(*_GC_THRESHOLDS)
+    parent = Parent()
     try:
+        options = read_options(sys.argv[1:], os.environ)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(serve(options, os.environ))
-    except (OSError, SpoolError) as error:
+            runner.run(serve(options, os.environ, parent))
+    except (OSError, SpoolError, BadOptions, TracesUnavailable) as error:
         _log.error("worker cannot run", extra={"fields": {"error": str(error)}})
+        parent.say(FAILED + str(error).replace("\n", " "))
         return 1
     return 0
 

@@ -1,186 +1,178 @@
-"""What does the caller get? Heads of answers, problem documents, and the framing of streamed bodies."""
+"""What did an arm say? One answer, read by an allow-list and kept in parts, never as it came."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from http import HTTPStatus
+import re
+from collections.abc import Callable
+from functools import lru_cache
 
-import msgspec
-
-from app.gateway.requests import Request
+from app.gateway.bodies import BodyReader, ChunkReader, LengthReader, StreamReader
+from app.gateway.heads import BadMessage, FieldLines, is_bodiless, length_of, lines_of, tokens_of
 
 ANSWER_HEAD_BYTES = 64 * 1024
 """The longest header block an arm may send; more is a malformed answer."""
 
-JSON = b"application/json"
-PROBLEM = b"application/problem+json"
-
-_HOP_BY_HOP = frozenset(
-    (
-        b"connection",
-        b"keep-alive",
-        b"proxy-authenticate",
-        b"proxy-connection",
-        b"te",
-        b"trailer",
-        b"upgrade",
-    )
-)
-_LAST_CHUNK = b"0\r\n\r\n"
+_MOST_FIELDS = 200
+_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: ([\t\x20-\x7e\x80-\xff]*))?")
+_HARMLESS = frozenset((b"keep-alive", b"close"))
 
 
 class Answer:
-    """An arm's answer while it is read. `pieces` are body bytes not yet taken."""
+    """An arm's answer while it is read. `lines`: what the caller may see; `pieces`: body not yet taken."""
 
     __slots__ = (
+        "_body",
         "chunked",
         "complete",
-        "head_bytes",
         "head_complete",
+        "keep_alive",
         "length",
         "lines",
-        "malformed",
         "named",
         "pieces",
         "reason",
         "status",
+        "upgrade",
     )
 
     def __init__(self) -> None:
         self.status = 0
         self.reason = b""
-        self.lines: list[bytes] = []
-        self.named: list[bytes] = []
         self.length: int | None = None
         self.chunked = False
-        self.head_bytes = 0
+        self.keep_alive = True
+        self.upgrade = b""
         self.head_complete = False
-        self.malformed = False
-        self.pieces: list[bytes] = []
         self.complete = False
+        self.named: tuple[bytes, ...] = ()
+        self._body: BodyReader | None = None
+        self.lines: list[bytes] = []
+        self.pieces: list[bytes] = []
 
-    def add_header(self, name: bytes, value: bytes) -> None:
-        """Takes one header field: kept for the caller, or understood and dropped."""
-        lower = name.lower()
-        self.head_bytes += len(name) + len(value) + 4
-        value = value.rstrip(b" \t")
-        if lower == b"content-length":
-            self.length = int(value)
-        elif lower == b"transfer-encoding":
-            self.chunked = True
-            self.malformed = self.malformed or value.lower() != b"chunked"
-        elif lower == b"connection":
-            self.named += [token.strip().lower() for token in value.split(b",")]
-        elif lower not in _HOP_BY_HOP and not lower.startswith(b"kingmaker-"):
-            self.lines.append(b"%b: %b\r\n" % (name, value))
+    def read_head(self, head: bytes, method: bytes) -> None:
+        """Takes the whole head of an answer to a request with this method.
 
-    def end_head(self, status: int) -> None:
-        """Checks the head as a whole, once the parser has read it."""
-        self.status = status
-        self.head_complete = True
-        if status < 100 or status == 101 or self.head_bytes > ANSWER_HEAD_BYTES:
-            self.malformed = True
-        if len(self.named) > 1 or self.named not in ([], [b"close"], [b"keep-alive"]):
-            self.lines = [line for line in self.lines if line.partition(b":")[0].lower() not in self.named]
+        Raises:
+            BadMessage: it is not well-formed HTTP/1.0 or 1.1, or its framing is not clear.
+        """
+        lines = lines_of(head)
+        if len(lines) > _MOST_FIELDS + 1:
+            raise BadMessage(502, f"an answer must have at most {_MOST_FIELDS} fields, got {len(lines) - 1}")
+        self.status, self.reason, self.keep_alive = _read_status_line(lines[0])
+        http10 = not self.keep_alive
+        kept = self.lines
+        del lines[0]
+        for line in lines:
+            _, value, passed_on, take = _LINES[line]
+            if take is None:
+                kept.append(passed_on)
+            else:
+                take(self, value)
+        if http10 and self.chunked:
+            raise BadMessage(502, "Transfer-Encoding must not go with HTTP/1.0")
+        self._end_head(method)
 
-    def keeps_alive(self, version: str) -> bool:
-        """Whether the arm's connection outlives an answer that has no body (RFC 9112, 9.3)."""
-        return b"close" not in self.named and (version != "1.0" or b"keep-alive" in self.named)
+    def read_body(self, data: bytes) -> bytes:
+        """Takes what there is of the body; gives what came after its end.
+
+        Raises:
+            BadMessage: its framing is broken.
+        """
+        body = self._body
+        if body is None:
+            length = self.length
+            if self.complete:
+                return data
+            if length is not None and len(data) >= length:
+                self.pieces.append(data if len(data) == length else data[:length])
+                self.complete = True
+                return data[length:]
+            self._body = body = self._new_reader()
+        rest = body.feed(data, self.pieces)
+        self.complete = body.complete
+        return rest
+
+    def end(self) -> bool:
+        """The arm has closed the connection; whether that was the end of the answer."""
+        if self.head_complete and not self.chunked and self.length is None:
+            self.complete = True
+        return self.complete
 
     def take_body(self) -> list[bytes]:
         """The pieces of the body that nobody has taken yet; they are forgotten here."""
         pieces, self.pieces = self.pieces, []
         return pieces
 
+    def _end_head(self, method: bytes) -> None:
+        if self.chunked and (self.length is not None or self.status < 200 or self.status == 204):
+            raise BadMessage(502, "Transfer-Encoding must not go with Content-Length or without a body")
+        if self.named and not _HARMLESS.issuperset(self.named):
+            self.lines = [line for line in self.lines if line.partition(b":")[0].lower() not in self.named]
+        self.head_complete = True
+        if is_bodiless(method, self.status) or self.length == 0:
+            self.complete = True
+        elif self.length is None and not self.chunked:
+            self.keep_alive = False
 
-class Framing:
-    """How an answer is framed for its caller: by its length, chunked, until the connection ends, or bare."""
-
-    __slots__ = ("_bodiless", "_chunked", "_line", "_request", "keep_alive")
-
-    def __init__(self, request: Request, answer: Answer, keep_alive: bool) -> None:
-        self._request = request
-        self._bodiless = is_bodiless(request.method, answer.status)
-        self._chunked = False
-        self.keep_alive = keep_alive
-        length = answer.length
-        if length is None and answer.complete and not self._bodiless:
-            length = sum(map(len, answer.pieces))
-        if length is not None and answer.status != 204:
-            self._line = b"Content-Length: %d\r\n" % length
-        elif self._bodiless:
-            self._line = b""
-        elif request.http10:
-            self._line, self.keep_alive = b"", False
-        else:
-            self._line, self._chunked = b"Transfer-Encoding: chunked\r\n", True
-
-    def head(self, answer: Answer, lines: bytes) -> bytes:
-        """Status line and header block, with `lines` of our own."""
-        return b"HTTP/1.1 %d %b\r\n%b%b%b%b\r\n" % (
-            answer.status,
-            answer.reason,
-            b"".join(answer.lines),
-            lines,
-            self._line,
-            connection_line(self._request, self.keep_alive),
-        )
-
-    def frame(self, answer: Answer) -> bytes:
-        """What there is of the body, and its end when it is complete."""
-        pieces = answer.take_body()
-        if self._bodiless:
-            return b""
-        return chunked(pieces, answer.complete) if self._chunked else b"".join(pieces)
+    def _new_reader(self) -> BodyReader:
+        if self.chunked:
+            return ChunkReader()
+        return StreamReader() if self.length is None else LengthReader(self.length)
 
 
-def is_bodiless(method: bytes, status: int) -> bool:
-    """Whether an answer has no body whatever its headers say (RFC 9112, 6.3)."""
-    return method == b"HEAD" or status in (204, 304) or status < 200
+Take = Callable[[Answer, bytes], None]
 
 
-def chunked(pieces: list[bytes], last: bool) -> bytes:
-    """Body pieces as one chunk of the chunked transfer coding, and its end when `last`."""
-    data = b"".join(pieces)
-    framed = b"%x\r\n%b\r\n" % (len(data), data) if data else b""
-    return framed + _LAST_CHUNK if last else framed
+@lru_cache(maxsize=256)
+def _read_status_line(line: bytes) -> tuple[int, bytes, bool]:
+    """Status, reason, and whether the version keeps connections."""
+    found = _STATUS_LINE.fullmatch(line)
+    if found is None:
+        raise BadMessage(502, "an answer must begin with a status line of HTTP/1.0 or 1.1")
+    return int(found[2]), found[3] or b"", found[1] == b"1"
 
 
-def connection_line(request: Request, keep_alive: bool) -> bytes:
-    """The Connection line of an answer: only where it differs from what the caller's version implies."""
-    if not keep_alive:
-        return b"Connection: close\r\n"
-    return b"Connection: keep-alive\r\n" if request.http10 else b""
+def _drop(answer: Answer, value: bytes) -> None:
+    pass
 
 
-def own_answer(
-    request: Request,
-    status: int,
-    body: bytes,
-    content_type: bytes,
-    lines: bytes,
-    keep_alive: bool,
-) -> bytes:
-    """A whole answer of the gateway's own."""
-    head = b"HTTP/1.1 %d %b\r\nContent-Type: %b\r\nContent-Length: %d\r\n%b%b\r\n" % (
-        status,
-        HTTPStatus(status).phrase.encode(),
-        content_type,
-        len(body),
-        lines,
-        connection_line(request, keep_alive),
-    )
-    return head if request.method == b"HEAD" else head + body
+def _content_length(answer: Answer, value: bytes) -> None:
+    if answer.length is not None:
+        raise BadMessage(502, "Content-Length must be sent once, got it twice")
+    answer.length = length_of(value)
 
 
-def problem(status: int, detail: str, errors: Iterable[Mapping[str, str]] = ()) -> bytes:
-    """A problem document (RFC 9457)."""
-    document: dict[str, object] = {
-        "type": "about:blank",
-        "title": HTTPStatus(status).phrase,
-        "status": status,
-        "detail": detail,
-    }
-    if errors := list(errors):
-        document["errors"] = errors
-    return msgspec.json.encode(document)
+def _transfer_encoding(answer: Answer, value: bytes) -> None:
+    if value.lower() != b"chunked" or answer.chunked:
+        raise BadMessage(502, "Transfer-Encoding must be chunked, sent once")
+    answer.chunked = True
+
+
+def _connection(answer: Answer, value: bytes) -> None:
+    tokens = tokens_of(value)
+    answer.named += tokens
+    answer.keep_alive = b"close" not in answer.named and (answer.keep_alive or b"keep-alive" in tokens)
+
+
+def _upgrade(answer: Answer, value: bytes) -> None:
+    answer.upgrade = value.lower()
+
+
+_TAKE: dict[bytes, Take] = {
+    b"content-length": _content_length,
+    b"transfer-encoding": _transfer_encoding,
+    b"connection": _connection,
+    b"upgrade": _upgrade,
+    b"keep-alive": _drop,
+    b"proxy-authenticate": _drop,
+    b"proxy-connection": _drop,
+    b"te": _drop,
+    b"trailer": _drop,
+}
+
+
+def _taker(lower: bytes) -> Take | None:
+    return _TAKE.get(lower, _drop if lower.startswith(b"kingmaker-") else None)
+
+
+_LINES = FieldLines(_taker)

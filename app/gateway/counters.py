@@ -1,99 +1,58 @@
-"""What has this worker done? Counters and histograms, as Prometheus text, added up over workers."""
+"""What has this worker done? Counters and histograms, as Prometheus or OpenMetrics text, worker by worker."""
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator
+from math import inf
 
 import msgspec
 
-LATENCY_BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+from app.gateway.families import FAMILIES, LATENCY_BOUNDS_S, Kind
+from app.gateway.process import process_figures
 
-_HELP = {
-    "kingmaker_requests_total": (
-        "counter",
-        "Requests answered, by route, serving arm, reason and class of status.",
-    ),
-    "kingmaker_request_seconds": ("histogram", "Time from a whole request to its whole answer."),
-    "kingmaker_fallbacks_total": (
-        "counter",
-        "Requests that the champion answered in place of the assigned arm.",
-    ),
-    "kingmaker_upstream_errors_total": ("counter", "Attempts that failed, by kind."),
-    "kingmaker_upstream_retries_total": ("counter", "Attempts repeated because a kept connection was stale."),
-    "kingmaker_missing_units_total": ("counter", "Requests without the unit that their route declares."),
-    "kingmaker_assignment_failures_total": (
-        "counter",
-        "Requests for the champion because assignment failed.",
-    ),
-    "kingmaker_refused_requests_total": ("counter", "Requests refused before routing, by status."),
-    "kingmaker_unrouted_requests_total": ("counter", "Requests that no route matches."),
-    "kingmaker_outcomes_accepted_total": ("counter", "Outcomes made durable."),
-    "kingmaker_outcomes_rejected_total": ("counter", "Outcomes refused, by code."),
-    "kingmaker_snapshot_failures_total": ("counter", "Snapshots that could not be used."),
-    "kingmaker_snapshot_version": ("gauge", "Version of the snapshot in use."),
-    "kingmaker_spool_waiting": ("gauge", "Events that wait for the disk."),
-    "kingmaker_spool_dropped_total": ("counter", "Decisions that could not be written down."),
-    "kingmaker_connections": ("gauge", "Open connections of callers."),
-}
+ARMS_LIMIT = 1_000
+"""Pairs of route and arm that are told apart; the rest is counted under `other`."""
+
+SERIES_LIMIT = 10_000
+"""Series besides those of `ArmSeries` that are told apart; the rest is counted under `other`."""
+
+OTHER = "other"
+TEXT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
+OPENMETRICS_TYPE = b"application/openmetrics-text; version=1.0.0; charset=utf-8"
+_OPENMETRICS = b"application/openmetrics-text"
+_OVERFLOWS = "kingmaker_series_overflows_total"
+_ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
 
 Labels = tuple[str, ...]
+"""Names and values in turn."""
 
 
 class Dump(msgspec.Struct, frozen=True):
-    """One worker's figures, as its fellow workers read them from disk."""
+    """One worker's figures, as its fellow workers read them from disk. Keys are series, labels included."""
 
     worker: str
     values: dict[str, float]
     histograms: dict[str, tuple[list[int], float]]
 
 
-class Counters:
-    """A worker's own figures. A series is named as in the Prometheus text, labels included."""
+class Series:
+    """One value that grows or is set, and its name in the text."""
 
-    def __init__(self, worker: str) -> None:
-        self._worker = worker
-        self._values: Counter[tuple[str, Labels]] = Counter()
-        self._histograms: dict[Labels, Histogram] = {}
+    __slots__ = ("text", "value")
 
-    def add(self, name: str, *labels: str, by: float = 1) -> None:
-        """Adds to a counter; `labels` are names and values in turn."""
-        self._values[name, labels] += by  # type: ignore[assignment]  # a Counter may count fractions
-
-    def set(self, name: str, value: float) -> None:
-        """Sets a gauge, or a counter that is kept elsewhere."""
-        self._values[name, ()] = value  # type: ignore[assignment]  # as above
-
-    def exchange(self, route: str, arm: str, reason: str, status: int, seconds: float) -> None:
-        """Counts one proxied exchange."""
-        labels = ("route", route, "arm", arm, "reason", reason, "code", f"{status // 100}xx")
-        self._values["kingmaker_requests_total", labels] += 1
-        series = ("route", route, "arm", arm)
-        histogram = self._histograms.get(series)
-        if histogram is None:
-            histogram = self._histograms[series] = Histogram()
-        histogram.observe(seconds)
-
-    def dump(self) -> Dump:
-        """The figures now."""
-        values = {
-            name + _braced(labels, self._worker): float(value)
-            for (name, labels), value in self._values.items()
-        }
-        histograms = {
-            _braced(labels, self._worker): (list(histogram.counts), histogram.total)
-            for labels, histogram in self._histograms.items()
-        }
-        return Dump(self._worker, values, histograms)
+    def __init__(self, name: str, labels: Labels, worker: str) -> None:
+        self.text = name + _braced(labels, worker)
+        self.value: float = 0
 
 
 class Histogram:
     """Counts per latency bucket, the last one without bound, and the sum in seconds."""
 
-    __slots__ = ("counts", "total")
+    __slots__ = ("counts", "text", "total")
 
-    def __init__(self) -> None:
+    def __init__(self, name: str, labels: Labels, worker: str) -> None:
+        self.text = name + _braced(labels, worker)
         self.counts = [0] * (len(LATENCY_BOUNDS_S) + 1)
         self.total = 0.0
 
@@ -103,35 +62,215 @@ class Histogram:
         self.total += seconds
 
 
-def render(dumps: Iterable[Dump]) -> str:
-    """The figures of all workers in the Prometheus text format 0.0.4."""
-    dumps = sorted(dumps, key=lambda dump: dump.worker)
+class ArmSeries:
+    """The figures of one arm of one route, looked up once and then counted into without a look-up.
+
+    `in_flight` is the number of exchanges that wait for the arm or are being answered by it: whoever begins
+    one adds 1, and takes it away at its end.
+    """
+
+    __slots__ = (
+        "_answers",
+        "_counters",
+        "_in_flight_text",
+        "_labels",
+        "_seconds",
+        "_upstream_seconds",
+        "in_flight",
+    )
+
+    def __init__(self, counters: Counters, route: str, arm: str) -> None:
+        self.in_flight = 0
+        self._counters = counters
+        self._labels = ("route", route, "arm", arm)
+        self._answers: dict[tuple[str, int], Series] = {}
+        worker = counters.worker
+        self._in_flight_text = "kingmaker_requests_in_flight" + _braced(self._labels, worker)
+        self._seconds = Histogram("kingmaker_request_duration_seconds", self._labels, worker)
+        self._upstream_seconds = Histogram("kingmaker_upstream_duration_seconds", self._labels, worker)
+
+    def observe(self, reason: str, status: int, seconds: float) -> None:
+        """Counts one exchange that this arm served, from the whole request to the whole answer."""
+        series = self._answers.get((reason, status // 100))
+        if series is None:
+            series = self._answer(reason, status // 100)
+        series.value += 1
+        histogram = self._seconds
+        histogram.counts[bisect_left(LATENCY_BOUNDS_S, seconds)] += 1
+        histogram.total += seconds
+
+    def observe_upstream(self, seconds: float) -> None:
+        """Counts one attempt on this arm, from its first byte sent to the last one received."""
+        self._upstream_seconds.observe(seconds)
+
+    def add(self, name: str, *labels: str, by: float = 1) -> None:
+        """Adds to a counter of this arm; `labels` come after route and arm."""
+        self._counters.add(name, *self._labels, *labels, by=by)
+
+    def set(self, name: str, value: float) -> None:
+        """Sets a gauge of this arm."""
+        self._counters.set(name, value, *self._labels)
+
+    def values(self) -> Iterator[tuple[str, float]]:
+        """Every series with its value."""
+        for series in self._answers.values():
+            yield series.text, series.value
+        yield self._in_flight_text, self.in_flight
+
+    def histograms(self) -> Iterator[Histogram]:
+        """The histograms into which something was counted."""
+        return (histogram for histogram in (self._seconds, self._upstream_seconds) if any(histogram.counts))
+
+    def _answer(self, reason: str, status_class: int) -> Series:
+        code = f"{status_class}xx" if 1 <= status_class <= 5 else "none"
+        labels = (*self._labels, "reason", str(reason), "code", code)
+        series = Series("kingmaker_requests_total", labels, self._counters.worker)
+        self._answers[reason, status_class] = series
+        return series
+
+
+class Counters:
+    """A worker's own figures. How many series there can be is bounded, whatever is counted."""
+
+    def __init__(self, worker: str, arms_limit: int = ARMS_LIMIT, series_limit: int = SERIES_LIMIT) -> None:
+        self.worker = worker
+        self._arms_limit = arms_limit
+        self._series_limit = series_limit
+        self._series: dict[tuple[str, Labels], Series] = {}
+        self._arms: dict[tuple[str, str], ArmSeries] = {}
+        self._live: frozenset[tuple[str, str]] = frozenset()
+        self._may_forget_arms = False
+        self._may_forget_series = False
+
+    def add(self, name: str, *labels: str, by: float = 1) -> None:
+        """Adds to a counter."""
+        series = self._series.get((name, labels))
+        if series is None:
+            series = self._new(name, labels)
+        series.value += by
+
+    def set(self, name: str, value: float, *labels: str) -> None:
+        """Sets a gauge, or a counter that is kept elsewhere."""
+        series = self._series.get((name, labels))
+        if series is None:
+            series = self._new(name, labels)
+        series.value = value
+
+    def series(self, route: str, arm: str) -> ArmSeries:
+        """The figures of an arm; the same object each time."""
+        found = self._arms.get((route, arm))
+        return found if found is not None else self._new_arm(route, arm)
+
+    def exchange(self, route: str, arm: str, reason: str, status: int, seconds: float) -> None:
+        """Counts one exchange."""
+        self.series(route, arm).observe(reason, status, seconds)
+
+    def keep(self, live: Iterable[tuple[str, str]]) -> None:
+        """Names the routes and arms there are. The figures of others stay until their room is needed."""
+        self._live = frozenset(live)
+        self._may_forget_arms = self._may_forget_series = True
+
+    def dump(self) -> Dump:
+        """The figures now, with those of the process."""
+        for name, value in process_figures().items():
+            self.set(name, value)
+        values = {series.text: float(series.value) for series in self._series.values()}
+        histograms = {}
+        for arm in self._arms.values():
+            values.update(arm.values())
+            for histogram in arm.histograms():
+                histograms[histogram.text] = (list(histogram.counts), histogram.total)
+        return Dump(self.worker, values, histograms)
+
+    def _new(self, name: str, labels: Labels) -> Series:
+        if labels and self._is_full():
+            self.add(_OVERFLOWS)
+            labels = tuple(part if at % 2 == 0 else OTHER for at, part in enumerate(labels))
+            if (known := self._series.get((name, labels))) is not None:
+                return known
+        series = self._series[name, labels] = Series(name, labels, self.worker)
+        return series
+
+    def _new_arm(self, route: str, arm: str) -> ArmSeries:
+        if self._is_full_of_arms():
+            self.add(_OVERFLOWS)
+            route = arm = OTHER
+            if (known := self._arms.get((OTHER, OTHER))) is not None:
+                return known
+        made = self._arms[route, arm] = ArmSeries(self, route, arm)
+        return made
+
+    def _is_full(self) -> bool:
+        if len(self._series) >= self._series_limit and self._may_forget_series:
+            self._may_forget_series = False
+            routes = frozenset(route for route, _ in self._live)
+            for key in [key for key in self._series if not self._is_live(key[1], routes)]:
+                del self._series[key]
+        return len(self._series) >= self._series_limit
+
+    def _is_full_of_arms(self) -> bool:
+        if len(self._arms) >= self._arms_limit and self._may_forget_arms:
+            self._may_forget_arms = False
+            for pair in [pair for pair in self._arms if pair not in self._live]:
+                del self._arms[pair]
+        return len(self._arms) >= self._arms_limit
+
+    def _is_live(self, labels: Labels, routes: frozenset[str]) -> bool:
+        """Whether what the labels name, if it is a route or an arm, is still there."""
+        named = dict(zip(labels[::2], labels[1::2], strict=True))
+        route, arm = named.get("route"), named.get("arm")
+        if route is None:
+            return True
+        return route in routes if arm is None else (route, arm) in self._live
+
+
+def render(dumps: Iterable[Dump], *, openmetrics: bool = False) -> str:
+    """The figures of all workers in the Prometheus text format 0.0.4, or as OpenMetrics 1.0."""
+    by_name: dict[str, list[str]] = {}
+    for dump in sorted(dumps, key=lambda dump: dump.worker):
+        for text, value in sorted(dump.values.items()):
+            by_name.setdefault(text.partition("{")[0], []).append(f"{text} {_number(value)}")
+        for text, (counts, total) in sorted(dump.histograms.items()):
+            name, _, labels = text.partition("{")
+            by_name.setdefault(name, []).extend(_buckets(name, labels[:-1], counts, total))
     lines: list[str] = []
-    for name, (kind, text) in _HELP.items():
-        series = list(_series(name, dumps)) if kind != "histogram" else list(_histogram_series(name, dumps))
-        if series:
-            lines += [f"# HELP {name} {text}", f"# TYPE {name} {kind}", *series]
+    for name, family in FAMILIES.items():
+        if name in by_name:
+            is_counter = openmetrics and family.kind is Kind.COUNTER
+            shown = name.removesuffix("_total") if is_counter else name
+            lines += [f"# HELP {shown} {family.text}", f"# TYPE {shown} {family.kind}", *by_name[name]]
+    if openmetrics:
+        lines.append("# EOF")
     return "\n".join(lines) + "\n"
 
 
-def _series(name: str, dumps: Iterable[Dump]) -> Iterable[str]:
-    for dump in dumps:
-        for series, value in sorted(dump.values.items()):
-            if series.startswith(name + "{"):
-                yield f"{series} {value:g}" if value != int(value) else f"{series} {int(value)}"
+def is_openmetrics(accept: bytes) -> bool:
+    """Whether a reader's Accept field asks for OpenMetrics, as Prometheus' does."""
+    kinds = (part.partition(b";") for part in accept.lower().split(b","))
+    return any(
+        kind.strip() == _OPENMETRICS and b"q=0" not in {option.strip() for option in options.split(b";")}
+        for kind, _, options in kinds
+    )
 
 
-def _histogram_series(name: str, dumps: Iterable[Dump]) -> Iterable[str]:
-    for dump in dumps:
-        for braced, (counts, total) in sorted(dump.histograms.items()):
-            open_braced, seen = braced[:-1], 0
-            for bound, count in zip((*LATENCY_BOUNDS_S, "+Inf"), counts, strict=True):
-                seen += count
-                yield f'{name}_bucket{open_braced},le="{bound}"}} {seen}'
-            yield f"{name}_sum{braced} {total:.6f}"
-            yield f"{name}_count{braced} {seen}"
+def _buckets(name: str, labels: str, counts: list[int], total: float) -> Iterator[str]:
+    seen = 0
+    for bound, count in zip((*LATENCY_BOUNDS_S, inf), counts, strict=True):
+        seen += count
+        yield f'{name}_bucket{{{labels},le="{_bound(bound)}"}} {seen}'
+    yield f"{name}_sum{{{labels}}} {total:.6f}"
+    yield f"{name}_count{{{labels}}} {seen}"
+
+
+def _bound(bound: float) -> str:
+    return "+Inf" if bound == inf else repr(float(bound))
+
+
+def _number(value: float) -> str:
+    """A whole number as such, else every digit that tells it from its neighbours."""
+    return str(int(value)) if value == value // 1 and abs(value) < 1e15 else repr(value)
 
 
 def _braced(labels: Labels, worker: str) -> str:
-    pairs: Mapping[str, str] = dict(zip((*labels[::2], "worker"), (*labels[1::2], worker), strict=True))
-    return "{" + ",".join(f'{name}="{value}"' for name, value in pairs.items()) + "}"
+    pairs = zip((*labels[::2], "worker"), (*labels[1::2], worker), strict=True)
+    return "{" + ",".join(f'{name}="{value.translate(_ESCAPES)}"' for name, value in pairs) + "}"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+
+import msgspec
 
 from app.gateway.snapshots import Routing
 from routing.assignment import Assignment, assign
@@ -13,8 +14,7 @@ from routing.types import TOTAL_BP, Reason, Route
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(msgspec.Struct, frozen=True, gc=False):
     """One assignment, what its token says, and the token."""
 
     assignment: Assignment
@@ -39,16 +39,16 @@ def decide(
         _log.exception("assignment failed", extra={"fields": {"route": route.name}})
         assignment = _default(route, entropy)
     claims = Claims(
-        route_id=route.id,
-        arm_id=assignment.arm.id,
-        unit_hash=assignment.unit_hash,
-        has_unit=assignment.has_unit,
-        reason=assignment.reason,
-        propensity_bp=assignment.propensity_bp,
-        epoch=route.epoch,
-        snapshot=routing.version,
-        at_ms=at_ms,
-        nonce=nonce,
+        route.id,
+        assignment.arm.id,
+        assignment.unit_hash,
+        assignment.has_unit,
+        assignment.reason,
+        assignment.propensity_bp,
+        route.epoch,
+        routing.version,
+        at_ms,
+        nonce,
     )
     return Decision(assignment, claims, sign(claims, routing.key))
 

@@ -1,24 +1,25 @@
-"""The caller's side of an exchange: framing, limits, deadlines, order of pipelined requests."""
+"""The caller's side of an exchange: one connection, its requests in order, its limits and deadlines."""
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from time import monotonic
 from typing import Protocol, cast
 
-from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
+from app.gateway.heads import END, BadMessage, is_hopeless
+from app.gateway.replies import JSON, PROBLEM, own_answer, problem
+from app.gateway.requests import HOLD_BYTES, Request
+from app.gateway.settings import GatewaySettings
 
-from app.gateway.answers import JSON, PROBLEM, own_answer, problem
-from app.gateway.requests import HEAD_BYTES, Request
-
-HEAD_SECONDS = 10.0
-BODY_SECONDS = 30.0
-IDLE_SECONDS = 75.0
-WRITE_SECONDS = 60.0
 LINGER_SECONDS = 2.0
 LINGER_BYTES = 1024 * 1024
-_SLICE_BYTES = 64 * 1024
+HALF_CLOSED_SECONDS = 1.0
+"""How long a caller that has sent its last byte may wait for its answer to begin: most of them have left."""
+
+DRAIN_SECONDS = 1.0
+"""How long an idle connection stays open when the worker drains, for a request that is on its way."""
+
+_EMPTY_LINES = 2
 _NEVER = float("inf")
 
 
@@ -27,57 +28,95 @@ class Handler(Protocol):
 
     def start(self) -> None: ...
     def on_body(self) -> None: ...
-    def abandon(self) -> None: ...
+    def abandon(self, status: int | None = None) -> None: ...
     def pause_answer(self) -> None: ...
     def resume_answer(self) -> None: ...
+
+
+class Tunnel(Protocol):
+    """What takes a connection over once it speaks another protocol."""
+
+    def on_caller_data(self, data: bytes) -> None: ...
+    def on_caller_end(self) -> None: ...
+    def pause_arm(self) -> None: ...
+    def resume_arm(self) -> None: ...
 
 
 class Front(Protocol):
     """What a connection needs of its worker."""
 
     draining: bool
+    settings: GatewaySettings
 
     def open(self, connection: ClientConnection, request: Request) -> Handler: ...
-    def on_connected(self, connection: ClientConnection) -> None: ...
+    def on_connected(self, connection: ClientConnection) -> bool: ...
     def on_lost(self, connection: ClientConnection) -> None: ...
     def on_refused(self, status: int) -> None: ...
+    def is_trusted(self, peer: str) -> bool: ...
 
 
 class ClientConnection(asyncio.Protocol):
-    """One connection of a caller. Requests are parsed ahead, and answered one at a time, in order.
+    """One connection of a caller. A request is read when the one before it has been answered.
 
-    Mutable state: the request being parsed, those that wait, the one being answered, unparsed bytes.
+    Mutable state: `_current`, the request being answered, with its `_handler`; `_rest`, bytes not read yet;
+    the deadline; and which of the two ends has had enough (`_deaf`: nothing is read any more).
     """
+
+    __slots__ = (
+        "_advancing",
+        "_answering",
+        "_arm_full",
+        "_body_began",
+        "_current",
+        "_deadline",
+        "_deaf",
+        "_empty_lines",
+        "_front",
+        "_half_closed_at",
+        "_handler",
+        "_lingered",
+        "_looked_at",
+        "_reading",
+        "_rest",
+        "_stuck_deadline",
+        "_transport",
+        "_tunnel",
+        "_write_deadline",
+        "peer",
+        "trusted",
+    )
 
     def __init__(self, front: Front) -> None:
         self.peer = b""
-        self._front = front
-        self._parser = HttpRequestParser(self)
-        self._parsing: Request | None = None
-        self._queue: deque[Request] = deque()
+        self.trusted = False
         self._current: Request | None = None
         self._handler: Handler | None = None
+        self._tunnel: Tunnel | None = None
         self._rest = b""
-        self._unseen = 0
+        self._empty_lines = 0
+        self._looked_at = 0
         self._deaf = False
-        self._muted = False
+        self._half_closed_at = _NEVER
         self._advancing = False
         self._answering = False
         self._arm_full = False
         self._reading = True
         self._lingered = 0
+        self._body_began = 0.0
         self._deadline = _NEVER
         self._write_deadline = _NEVER
+        self._stuck_deadline = _NEVER
+        self._front = front
 
     def __repr__(self) -> str:
         return (
-            f"<ClientConnection {self.peer!r} current {self._current is not None}, queued {len(self._queue)}>"
+            f"<ClientConnection {self.peer!r} current {self._current is not None}, unread {len(self._rest)}>"
         )
 
     @property
     def is_idle(self) -> bool:
-        """Whether no request is being read, waiting or being answered."""
-        return self._current is None and not self._queue and not self._rest and self._parsing is None
+        """Whether no request is being read or answered."""
+        return self._current is None and not self._rest and not self._deaf
 
     @property
     def is_reading(self) -> bool:
@@ -88,6 +127,11 @@ class ClientConnection(asyncio.Protocol):
         """Sends a part of the current answer."""
         self._answering = True
         self._transport.write(data)
+
+    def interim(self, data: bytes) -> None:
+        """Sends an informational answer, which is not the answer."""
+        if self._current is not None and not self._current.http10:
+            self._transport.write(data)
 
     def answer(self, status: int, body: bytes, content_type: bytes = JSON, lines: bytes = b"") -> None:
         """Answers the current request with an answer of the gateway's own, and ends the exchange."""
@@ -100,36 +144,55 @@ class ClientConnection(asyncio.Protocol):
 
     def may_keep_alive(self, request: Request) -> bool:
         """Whether the connection can outlive the answer that begins now."""
-        return request.keep_alive and request.complete and not self._front.draining
+        return (
+            request.keep_alive
+            and request.complete
+            and not self._front.draining
+            and (self._half_closed_at == _NEVER or self._rest != b"")
+        )
 
     def finish(self, keep_alive: bool) -> None:
         """Ends the current exchange: the next request, or the end of the connection."""
         request, self._current, self._handler = self._current, None, None
         self._answering = self._arm_full = False
-        if not keep_alive:
+        is_last = self._half_closed_at != _NEVER and not self._rest
+        if is_last or not keep_alive:
             self._say_goodbye(request is not None and request.complete)
             return
-        self._deadline = monotonic() + IDLE_SECONDS if self._parsing is None else self._deadline
-        self.proceed()
+        settings = self._front.settings
+        self._deadline = monotonic() + (settings.head_seconds if self._rest else settings.idle_seconds)
         if self._front.draining:
             self.drain()
+        if self._rest or not self._reading:
+            self.proceed()
+
+    def tunnel(self, tunnel: Tunnel) -> None:
+        """From now on the caller speaks to somebody else, in another protocol."""
+        self._tunnel, self._deadline = tunnel, _NEVER
+        rest, self._rest = self._rest, b""
+        self._balance()
+        if rest:
+            tunnel.on_caller_data(rest)
+
+    def pause_caller(self) -> None:
+        """Told by a tunnel: the other side does not keep up, which must not last for ever."""
+        self._stuck_deadline = monotonic() + self._front.settings.write_seconds
+        self._transport.pause_reading()
+
+    def resume_caller(self) -> None:
+        """Told by a tunnel: the other side has caught up."""
+        self._stuck_deadline = _NEVER
+        self._transport.resume_reading()
+
+    def close(self) -> None:
+        """Ends the connection once everything has been sent."""
+        self._deaf = True
+        self._deadline = monotonic() + self._front.settings.write_seconds
+        self._transport.close()
 
     def abort(self) -> None:
         """Ends the connection at once: the answer that was promised cannot be completed."""
         self._transport.abort()
-
-    def _balance(self) -> None:
-        """Listens to the caller exactly when there is room for what it says."""
-        current = self._current
-        behind = current is not None and current.pending > current.hold_bytes
-        wanted = not (self._arm_full or behind or self._queue or self._rest) or self._deaf
-        if wanted is self._reading or self._transport.is_closing():
-            return
-        self._reading = wanted
-        if wanted:
-            self._transport.resume_reading()
-        else:
-            self._transport.pause_reading()
 
     def on_new_arm(self) -> None:
         """Told by the exchange: another arm gets the request, and what the last one did not take is moot."""
@@ -141,225 +204,254 @@ class ClientConnection(asyncio.Protocol):
         self.proceed()
 
     def expire(self, now: float) -> None:
-        """Ends the connection when the caller has been silent for too long."""
-        request, current = self._parsing, self._current
-        if now >= self._write_deadline:
+        """Ends the connection when the caller has been silent, or slow, for too long."""
+        current = self._current
+        if now >= min(self._write_deadline, self._stuck_deadline) or (
+            not self._answering and now >= self._half_closed_at + HALF_CLOSED_SECONDS
+        ):
             self.abort()
-        elif now < self._deadline:
+        elif now < self._deadline or (self._tunnel is not None and not self._deaf):
             return
-        elif self._queue or (current is not None and (request is not current or not self._reading)):
-            self._deadline = now + BODY_SECONDS
-        elif request is None or self._answering or self._deaf:
+        elif self._deaf:
+            self.abort()
+        elif current is not None and not current.complete:
+            self._expire_body(current, now)
+        elif current is not None:
+            self._deadline = _NEVER
+        elif not self._rest:
             self.abort()
         else:
-            self._refuse(request, 408, "the request was not sent in time")
+            self._refuse(Request(), BadMessage(408, "the request's head was not sent in time"))
 
     def drain(self) -> None:
-        """Ends the connection now when it is idle; otherwise its current answer says that it is the last."""
+        """Ends the connection if it stays idle for a moment longer; a request that comes now is the last."""
         if self.is_idle:
-            self._transport.close()
+            self._deadline = min(self._deadline, monotonic() + DRAIN_SECONDS)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         peer = transport.get_extra_info("peername")
-        self.peer = str(peer[0]).encode() if peer else b"unknown"
-        self._deadline = monotonic() + HEAD_SECONDS
-        self._front.on_connected(self)
+        address = str(peer[0]) if peer else "unknown"
+        self.peer, self.trusted = address.encode(), self._front.is_trusted(address)
+        self._deadline = monotonic() + self._front.settings.head_seconds
+        if self._front.draining:
+            self.drain()
+        if not self._front.on_connected(self):
+            self._refuse(Request(), BadMessage(503, "the gateway has as many callers as it takes"))
 
     def connection_lost(self, error: Exception | None) -> None:
         self._front.on_lost(self)
         handler, self._handler, self._current = self._handler, None, None
-        self._queue.clear()
-        self._rest = b""
-        self._deaf = True
-        if handler is not None:
+        tunnel, self._tunnel = self._tunnel, None
+        self._rest, self._deaf = b"", True
+        if tunnel is not None:
+            tunnel.on_caller_end()
+        elif handler is not None:
             handler.abandon()
 
     def eof_received(self) -> bool:
-        return False
+        """Lets an answer that is due be sent still: the caller may only have said all that it wanted to."""
+        request = self._current
+        if self._tunnel is not None or self._deaf or request is None or not request.complete:
+            return False
+        self._half_closed_at = monotonic()
+        return True
 
     def pause_writing(self) -> None:
-        self._write_deadline = monotonic() + WRITE_SECONDS
-        if self._handler is not None:
+        self._write_deadline = monotonic() + self._front.settings.write_seconds
+        if self._tunnel is not None:
+            self._tunnel.pause_arm()
+        elif self._handler is not None:
             self._handler.pause_answer()
 
     def resume_writing(self) -> None:
         self._write_deadline = _NEVER
+        if self._tunnel is not None:
+            self._tunnel.resume_arm()
+            return
         if self._handler is not None:
             self._handler.resume_answer()
         self.proceed()
 
     def data_received(self, data: bytes) -> None:
-        if self._deaf:
+        current = self._current
+        if self._tunnel is not None:
+            self._tunnel.on_caller_data(data)
+        elif self._deaf:
             self._linger(len(data))
-            return
-        if self._rest or len(data) > _SLICE_BYTES:
-            self._rest += data
+        elif current is None:
+            self._rest = self._rest + data if self._rest else data
             self.proceed()
-            return
-        self._feed(data)
-        self.proceed()
-
-    def on_message_begin(self) -> None:
-        if not self._muted:
-            self._parsing = Request()
-            self._deadline = monotonic() + HEAD_SECONDS
-
-    def on_url(self, piece: bytes) -> None:
-        request = self._parsing
-        if request is not None and not self._muted:
-            request.target += piece
-            request.head_bytes += len(piece)
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        request = self._parsing
-        if request is not None and not request.method:
-            request.add_header(name, value)
-
-    def on_headers_complete(self) -> None:
-        request, parser = self._parsing, self._parser
-        if request is None or self._muted:
-            return
-        request.end_head(parser.get_method(), parser.get_http_version(), parser.should_keep_alive())
-        self._unseen = 0
-        self._queue.append(request)
-        self._deaf = self._deaf or request.fault is not None
-
-    def on_body(self, piece: bytes) -> None:
-        self._unseen = 0
-        if self._parsing is not None:
-            self._parsing.add_body(piece)
-
-    def on_message_complete(self) -> None:
-        request = self._parsing
-        if request is None or self._muted or (request.has_upgrade and self._parser.should_upgrade()):
-            return
-        request.complete = True
-        self._parsing = None
-        self._deadline = _NEVER
-
-    def _feed(self, data: bytes) -> None:
-        rest = data
-        while rest:
-            try:
-                self._parser.feed_data(rest)
-                break
-            except HttpParserUpgrade as upgrade:
-                rest = rest[upgrade.args[0] :] if self._ignore_upgrade() else b""
-            except HttpParserError:
-                self._on_malformed()
-                break
-        request = self._parsing
-        if request is None or self._deaf:
-            return
-        if request.method:
-            self._deadline = monotonic() + BODY_SECONDS
-        self._unseen += len(data)
-        if self._unseen > HEAD_BYTES + _SLICE_BYTES:
-            self._fault(431, f"header and trailer fields must be at most {HEAD_BYTES} bytes, got more")
-
-    def _ignore_upgrade(self) -> bool:
-        """Goes on in HTTP/1.1 after a request that asked for another protocol; its body is still to come.
-
-        False when the request is refused, and what follows it is not to be read.
-        """
-        request = self._parsing
-        self._parser = HttpRequestParser(self)
-        if request is None or request.fault is not None:
-            return False
-        framing = (
-            b"Transfer-Encoding: chunked"
-            if request.chunked
-            else b"Content-Length: %d" % (request.length or 0)
-        )
-        self._muted = bool(request.chunked or request.length)
-        self._parsing = request if self._muted else None
-        request.complete = not self._muted
-        if self._muted:
-            self._parser.feed_data(b"POST / HTTP/1.1\r\n%b\r\n\r\n" % framing)
-            self._muted = False
-        return True
-
-    def _on_malformed(self) -> None:
-        if not self._deaf:
-            self._fault(400, "the request is not well-formed HTTP/1.1")
-
-    def _fault(self, status: int, detail: str) -> None:
-        request = self._parsing if self._parsing is not None else Request()
-        self._deaf = True
-        request.refuse(status, detail)
-        if not request.method:
-            self._queue.append(request)
-        elif request is self._current:
-            self._refuse(request, status, detail)
+        elif current.complete or self._rest:
+            self._rest += data
+            self._balance()
+        else:
+            self._read_body(current, data)
+            self.proceed()
 
     def proceed(self) -> None:
-        """Begins what can begin, parses what was held back, and tells the current exchange of more body."""
+        """Reads what can be read: the rest of a body that was held back, the next request's head."""
         if self._advancing:
             return
         self._advancing = True
-        if self._handler is not None:
-            self._handler.on_body()
-        while not self._transport.is_closing():
-            if self._current is None and self._queue and self._has_taken_answers():
-                self._begin(self._queue.popleft())
-            elif self._rest and not self._queue and not self._deaf and self._has_room():
-                data, self._rest = self._rest[:_SLICE_BYTES], self._rest[_SLICE_BYTES:]
-                self._feed(data)
-                if self._handler is not None:
-                    self._handler.on_body()
-            else:
+        while self._rest and not self._deaf and self._tunnel is None and not self._transport.is_closing():
+            current = self._current
+            if current is None:
+                if self._write_deadline != _NEVER or not self._read_head():
+                    break
+            elif current.complete or not self._has_room(current):
                 break
+            else:
+                data, self._rest = self._rest, b""
+                self._read_body(current, data)
         self._advancing = False
+        if self._half_closed_at != _NEVER:
+            self._end_unfinished()
         self._balance()
 
-    def _has_taken_answers(self) -> bool:
-        """Whether the caller has read most of what it was sent; until then nothing more is asked for it."""
-        return self._write_deadline == _NEVER
-
-    def _has_room(self) -> bool:
+    def _end_unfinished(self) -> None:
+        """Ends the connection of a caller that has stopped in the middle of a request."""
         current = self._current
-        return not self._arm_full and (current is None or current.pending <= current.hold_bytes)
+        if self._write_deadline != _NEVER or self._deaf:
+            return
+        if current is None:
+            self.close()
+        elif not (current.complete or self._rest):
+            self.abort()
+
+    def _has_room(self, current: Request) -> bool:
+        return not self._arm_full and current.pending <= current.hold_bytes
+
+    def _read_head(self) -> bool:
+        """Begins the next request; False when its head is not all there."""
+        data, settings = self._rest, self._front.settings
+        if data.startswith(b"\r\n") and self._empty_lines < _EMPTY_LINES:
+            self._empty_lines += 1
+            self._looked_at = 0
+            self._rest = data[2:]
+            return True
+        end = data.find(END, 0, settings.head_bytes)
+        if end < 0:
+            self._check_part(data, settings)
+            return False
+        self._empty_lines = self._looked_at = 0
+        self._rest = data[end + 4 :]
+        request = Request()
+        try:
+            request.read_head(data[:end], settings)
+            if self._rest and not request.complete:
+                self._rest = request.read_body(self._rest, settings.body_bytes)
+        except BadMessage as bad:
+            self._refuse(request, bad)
+            return False
+        self._begin(request)
+        return True
+
+    def _check_part(self, part: bytes, settings: GatewaySettings) -> None:
+        """Refuses a head that is too long already, or that can no longer become a good one."""
+        if len(part) >= settings.head_bytes:
+            self._refuse(Request(), _too_long(part, settings))
+        elif is_hopeless(part, self._looked_at):
+            self._refuse(Request(), BadMessage(400, "the request is not well-formed HTTP/1.1"))
+        else:
+            self._looked_at = len(part)
+            self._deadline = min(self._deadline, monotonic() + settings.head_seconds)
 
     def _begin(self, request: Request) -> None:
         self._current = request
-        if request.fault is not None:
-            self._refuse(request, request.fault.status, request.fault.detail)
-            return
+        if self._half_closed_at != _NEVER:
+            self._half_closed_at = monotonic()
         if request.complete:
             self._deadline = _NEVER
-        elif request.expects_continue and not request.http10 and not request.pending:
-            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        self._handler = self._front.open(self, request)
-        self._handler.start()
+        else:
+            self._body_began = monotonic()
+            self._deadline = self._body_began + self._front.settings.body_seconds
+        self._handler = handler = self._front.open(self, request)
+        handler.start()
+        if request.expects_continue and not request.complete and self._current is request:
+            self._ask_for_body(request)
 
-    def _refuse(self, request: Request, status: int, detail: str) -> None:
-        handler, self._handler = self._handler, None
+    def _ask_for_body(self, request: Request) -> None:
+        if not (request.http10 or request.received or self._answering):
+            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def _read_body(self, request: Request, data: bytes) -> None:
+        try:
+            rest = request.read_body(data, self._front.settings.body_bytes)
+        except BadMessage as bad:
+            self._refuse(request, bad)
+            return
+        if request.complete:
+            self._rest, self._deadline = rest, _NEVER
+        if self._handler is not None:
+            self._handler.on_body()
+
+    def _expire_body(self, request: Request, now: float) -> None:
+        """A body has its time, and more for what has come of it; none passes while the gateway is behind."""
+        settings = self._front.settings
+        if not self._reading:
+            self._body_began = now - request.received / settings.body_rate
+        allowed = self._body_began + settings.body_seconds + request.received / settings.body_rate
+        if now < allowed:
+            self._deadline = allowed
+        elif self._answering:
+            self.abort()
+        else:
+            self._refuse(request, BadMessage(408, "the request's body was not sent in time"))
+
+    def _refuse(self, request: Request, bad: BadMessage) -> None:
+        handler, self._handler, self._current = self._handler, None, None
         if handler is not None:
-            handler.abandon()
+            handler.abandon(bad.status)
         if self._answering:
             self.abort()
             return
-        self._front.on_refused(status)
-        self.write(own_answer(request, status, problem(status, detail), PROBLEM, b"", keep_alive=False))
-        self._current = None
+        self._front.on_refused(bad.status)
+        body = problem(bad.status, bad.detail)
+        lines = b"Retry-After: 1\r\n" if bad.status == 503 else b""
+        self.write(own_answer(request, bad.status, body, PROBLEM, lines, keep_alive=False))
         self._say_goodbye(False)
 
     def _say_goodbye(self, whole: bool) -> None:
         """Closes; what the caller still sends of an unread request is ignored, so that it sees the answer."""
-        self._deaf = True
-        self._queue.clear()
-        self._rest = b""
-        if whole:
-            self._deadline = monotonic() + WRITE_SECONDS
-            self._transport.close()
+        if (whole and not self._rest) or self._half_closed_at != _NEVER:
+            self._rest = b""
+            self.close()
             return
+        self._deaf, self._rest = True, b""
         self._deadline = monotonic() + LINGER_SECONDS
-        if self._transport.can_write_eof():
+        if self._transport.can_write_eof() and not self._transport.is_closing():
             self._transport.write_eof()
         self._balance()
 
     def _linger(self, size: int) -> None:
         self._lingered += size
-        if self._current is None and self._lingered > LINGER_BYTES:
+        if self._lingered > LINGER_BYTES:
             self.abort()
+
+    def _balance(self) -> None:
+        """Listens to the caller exactly when there is room for what it says."""
+        current = self._current
+        if self._tunnel is not None or self._deaf:
+            wanted = True
+        elif current is None:
+            wanted = self._write_deadline == _NEVER
+        elif current.complete:
+            wanted = len(self._rest) < HOLD_BYTES  # who is not listened to can leave unnoticed
+        else:
+            wanted = not self._rest and self._has_room(current)
+        if wanted is self._reading or self._transport.is_closing():
+            return
+        self._reading = wanted
+        if wanted:
+            self._transport.resume_reading()
+        else:
+            self._transport.pause_reading()
+
+
+def _too_long(part: bytes, settings: GatewaySettings) -> BadMessage:
+    """Why a head that does not end within its bounds is refused."""
+    line, _, fields = part.partition(b"\r\n")
+    if not fields or len(line) > settings.target_bytes + 64:
+        return BadMessage(414, f"a request target must be at most {settings.target_bytes} bytes, got more")
+    return BadMessage(431, f"a request head must be at most {settings.head_bytes} bytes, got more")

@@ -10,9 +10,9 @@ import msgspec
 
 from app.events.spool import SpoolError
 from app.events.types import DecisionEvent
-from app.gateway.answers import JSON, PROBLEM, problem
-from app.gateway.counters import render
+from app.gateway.counters import OPENMETRICS_TYPE, TEXT_TYPE, is_openmetrics, render
 from app.gateway.outcomes import BodyRefused, TooMany, Verdict, judge, parse
+from app.gateway.replies import JSON, PROBLEM, problem
 from routing.types import TOTAL_BP
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 DECIDE_BYTES = 1024 * 1024
 OUTCOMES_BYTES = 8 * 1024 * 1024
 _SLICE = 200
-_METRICS_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 _RETRY = b"Retry-After: 1\r\n"
 
 
@@ -51,7 +50,7 @@ class Refusal:
     def on_body(self) -> None:
         pass
 
-    def abandon(self) -> None:
+    def abandon(self, status: int | None = None) -> None:
         pass
 
     def pause_answer(self) -> None:
@@ -85,7 +84,7 @@ class Endpoint:
             self._begun = True
             self.respond(b"".join(self.request.take_body()))
 
-    def abandon(self) -> None:
+    def abandon(self, status: int | None = None) -> None:
         self._client = None
 
     def pause_answer(self) -> None:
@@ -131,7 +130,9 @@ class Metrics(Endpoint):
     """`GET /metrics`: the figures of all workers."""
 
     def respond(self, body: bytes) -> None:
-        self.answer(200, render(self.worker.figures()).encode(), _METRICS_TYPE)
+        openmetrics = is_openmetrics(self.request.fields.get(b"accept", b""))
+        text = render(self.worker.figures(), openmetrics=openmetrics)
+        self.answer(200, text.encode(), OPENMETRICS_TYPE if openmetrics else TEXT_TYPE)
 
 
 class Decide(Endpoint):

@@ -1,61 +1,95 @@
 """Which connection does an attempt get? The one idle most recently, a new one, or a place in the queue.
 
-All mutable state is in four fields of `Pool`: `idle`, `waiting`, `open`, `connecting`.
+All mutable state is in the fields of `Pool`: the connections there are (`idle` are those that wait), how many
+are `connecting`, who is `waiting`, the counts `connects` and `refusals`, and when a refusal was last logged.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
-from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
-from socket import SOCK_STREAM
+from math import inf
 from time import monotonic
 
+from app.gateway.dialer import Dialer, Listeners
+from app.gateway.patience import Patience
+from app.gateway.resolver import Resolver
 from app.gateway.targets import Target
 from app.gateway.upstream import Attempt, Failure, UpstreamConnection
+from routing.addresses import DEFAULT, AddressRules
 
 IDLE_SECONDS = 4.0
 """How long an idle connection is trusted: less than the 5 s after which common servers close theirs."""
 
-RESOLVED_SECONDS = 10.0
-"""How long the addresses of a name are used before it is looked up again."""
+LOG_SECONDS = 10.0
+"""An arm that cannot be reached is logged at most so often."""
 
-_FORBIDDEN = (IPv4Network("169.254.0.0/16"), IPv6Network("fe80::/10"), IPv6Network("fd00:ec2::254/128"))
+_log = logging.getLogger(__name__)
 
 
 class Pool:
-    """The connections to one arm: at most `limits.max_connections`, reused last in, first out."""
+    """The connections to one arm: at most `limits.max_connections`, reused last in, first out.
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, target: Target) -> None:
+    `connects` counts the connections that were made, `refusals` those that could not be. `own` is where the
+    gateway itself listens. A resolver may be shared, so that pools of one host look it up once.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        target: Target,
+        *,
+        rules: AddressRules = DEFAULT,
+        own: Listeners = frozenset(),
+        resolver: Resolver | None = None,
+    ) -> None:
         self.target = target
         self.retired = False
         self.idle: list[UpstreamConnection] = []
         self.waiting: deque[Attempt] = deque()
-        self.open = 0
         self.connecting = 0
+        self.connects = 0
+        self.refusals = 0
+        self.patience = Patience(target.limits.timeout_ms)
+        self._connections: set[UpstreamConnection] = set()
+        self._logged_at = -inf
+        self._shed = 0
         self._loop = loop
+        self._dialer = Dialer(loop, resolver or Resolver(loop), rules, own)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._addresses: list[str] = []
-        self._resolved_at = -RESOLVED_SECONDS
-        self._lookup: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
         return f"<Pool {self.address} open {self.open}, idle {len(self.idle)}, waiting {len(self.waiting)}>"
 
     @property
     def address(self) -> str:
-        """Host and port, for people."""
-        return f"{self.target.host}:{self.target.port}"
+        """Host and port, or the path of a socket, for people."""
+        target = self.target
+        return target.unix_path or f"{target.host}:{target.port}"
+
+    @property
+    def open(self) -> int:
+        """How many connections there are, with those that are being made."""
+        return len(self._connections) + self.connecting
 
     @property
     def is_full(self) -> bool:
         """Whether no further connection may be opened."""
         return self.open >= self.target.limits.max_connections
 
+    @property
+    def is_half_busy(self) -> bool:
+        """Whether half of the connections that may be opened serve somebody."""
+        return 2 * (self.open - len(self.idle)) >= self.target.limits.max_connections
+
     def acquire(self, attempt: Attempt) -> None:
-        """Begins the attempt on an idle connection, now, or on the next one that is free or new."""
+        """Begins the attempt on an idle connection, now, or on the next one that is free or new.
+
+        Where too many wait already it fails, now: its caller hears `BUSY` before this returns.
+        """
         oldest = monotonic() - IDLE_SECONDS
-        while self.idle:
+        while self.idle and not attempt.wants_new:
             connection = self.idle.pop()
             if connection.closed:
                 continue
@@ -63,13 +97,17 @@ class Pool:
                 connection.begin(attempt)
                 return
             connection.close()
+        if self.is_full and self._is_queue_full():
+            attempt.on_failure(Failure.BUSY)
+            return
         attempt.waiting = True
+        attempt.waits_until = self.patience.until(monotonic())
         self.waiting.append(attempt)
         self._connect_for_waiting()
 
     def release(self, connection: UpstreamConnection) -> None:
-        """Takes a connection that can serve again; it begins the attempt that waits longest."""
-        if (attempt := self._next_waiting()) is not None:
+        """Takes a connection that can serve again; it begins the attempt that has waited longest for one."""
+        if (attempt := self._next_waiting(connection.served == 0 or self.is_full)) is not None:
             connection.begin(attempt)
         elif self.retired:
             connection.close()
@@ -79,7 +117,7 @@ class Pool:
 
     def on_lost(self, connection: UpstreamConnection) -> None:
         """Forgets a connection that is gone, and opens another one if somebody waits for it."""
-        self.open -= 1
+        self._connections.discard(connection)
         if connection in self.idle:
             self.idle.remove(connection)
         self._connect_for_waiting()
@@ -99,87 +137,73 @@ class Pool:
         self.retired = True
         self.close_idle()
 
-    def _next_waiting(self) -> Attempt | None:
-        while self.waiting:
+    def _next_waiting(self, is_new: bool = True) -> Attempt | None:
+        """Who waits longest; some wait for a new connection, where there may be one."""
+        passed_over: list[Attempt] = []
+        found = None
+        while self.waiting and found is None:
             attempt = self.waiting.popleft()
-            if attempt.waiting:
-                return attempt
-        return None
+            if attempt.waiting and (is_new or not attempt.wants_new):
+                found = attempt
+            elif attempt.waiting:
+                passed_over.append(attempt)
+        self.waiting.extendleft(reversed(passed_over))
+        if not self.waiting:
+            self.patience.on_empty()
+        return found
+
+    def _is_queue_full(self) -> bool:
+        """Whether as many wait as may, besides those for whom a connection is being made.
+
+        Who has given up still stands in the queue. Of these it is freed only once so many have been shed as
+        are a sixteenth of it: under overload, to look through all of it each time costs more than to answer.
+        """
+        most = self.target.limits.max_waiting
+        if len(self.waiting) - self.connecting < most:
+            return False
+        self._shed += 1
+        if self._shed > len(self.waiting) // 16:
+            self._shed = 0
+            self.waiting = deque(attempt for attempt in self.waiting if attempt.waiting)
+        return len(self.waiting) - self.connecting >= most
 
     def _connect_for_waiting(self) -> None:
         while self.waiting and not self.waiting[0].waiting:
             self.waiting.popleft()
         while len(self.waiting) > self.connecting and not self.is_full:
-            self.open += 1
             self.connecting += 1
             task = self._loop.create_task(self._connect())
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
     async def _connect(self) -> None:
+        """Makes a connection for who waits. One that was lost while it was being made was never there."""
         connection: UpstreamConnection | None = None
         try:
-            async with asyncio.timeout(self.target.limits.connect_timeout_ms / 1000):
-                connection = await self._open_connection()
-        except (
-            OSError,
-            UnicodeError,
-        ):  # refused, unknown, forbidden or too slow; or a name that cannot be asked for
-            self.open -= 1
+            connection = await self._dialer.dial(self.target, self._new_connection)
+            if connection.closed:
+                raise ConnectionResetError(f"{self.address} closed the connection at once")
+        except OSError as error:
+            connection = None
+            self._on_refused(error)
         finally:
             self.connecting -= 1
         if connection is not None:
+            self.connects += 1
+            self._connections.add(connection)
             self.release(connection)
         elif (attempt := self._next_waiting()) is not None:
             attempt.waiting = False
-            attempt.caller.on_failure(attempt, Failure.UNREACHABLE)
+            attempt.on_failure(Failure.UNREACHABLE)
         self._connect_for_waiting()
 
-    async def _open_connection(self) -> UpstreamConnection:
-        """Resolves, and connects to the first address that accepts: to the very address that was checked."""
-        target = self.target
-        refusal: OSError = OSError(f"{self.address} has no address")
-        for address in await self._resolved():
-            try:
-                if is_forbidden(address):
-                    raise OSError(f"{self.address} is link-local or a metadata service, got {address}")
-                _, connection = await self._loop.create_connection(self._new_connection, address, target.port)
-            except OSError as error:
-                refusal = error
-            else:
-                return connection
-        raise refusal
-
-    async def _resolved(self) -> list[str]:
-        """The addresses as last looked up.
-
-        One look-up runs at a time, however many connections wait for it: a name that hangs holds one thread
-        of the resolver. What was known before serves meanwhile.
-        """
-        if self._lookup is None and monotonic() - self._resolved_at >= RESOLVED_SECONDS:
-            self._lookup = self._loop.create_task(self._look_up())
-        if not self._addresses and self._lookup is not None:
-            await asyncio.shield(self._lookup)
-        return self._addresses
-
-    async def _look_up(self) -> None:
-        target = self.target
-        try:
-            found = await self._loop.getaddrinfo(target.host, target.port, type=SOCK_STREAM)
-            self._addresses = [str(sockaddr[0]) for *_, sockaddr in found]
-            self._resolved_at = monotonic()
-        except (OSError, UnicodeError):
-            pass  # the next connection asks again; until then what was known stands
-        finally:
-            self._lookup = None
+    def _on_refused(self, error: OSError) -> None:
+        self.refusals += 1
+        now = monotonic()
+        if now >= self._logged_at + LOG_SECONDS:
+            self._logged_at = now
+            fields = {"arm": self.target.arm.name, "address": self.address, "error": str(error)}
+            _log.warning("arm cannot be reached", extra={"fields": fields})
 
     def _new_connection(self) -> UpstreamConnection:
         return UpstreamConnection(self)
-
-
-def is_forbidden(address: str) -> bool:
-    """Whether an IP address is link-local or a cloud's metadata service, which no arm may be."""
-    ip = ip_address(address.partition("%")[0])
-    if isinstance(ip, IPv6Address) and ip.ipv4_mapped is not None:
-        ip = ip.ipv4_mapped
-    return any(ip in network for network in _FORBIDDEN)

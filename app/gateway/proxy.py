@@ -1,296 +1,362 @@
-"""One exchange: assign, forward, fall back, respond, record."""
+"""One exchange: assign, ask, fall back, answer, record."""
 
 from __future__ import annotations
 
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from app.events.types import CALLER_LEFT, DecisionEvent
-from app.gateway.answers import PROBLEM, Answer, Framing, chunked, problem
-from app.gateway.decisions import Decision
-from app.gateway.targets import request_head
-from app.gateway.units import JSON_BYTES, unit_of
-from app.gateway.upstream import Attempt, Failure, UpstreamConnection
-from routing.types import Arm, Reason, Role, Route, UnitKind
+from app.events.types import CALLER_LEFT
+from app.gateway.answers import Answer
+from app.gateway.asking import Ask
+from app.gateway.forwarding import request_head
+from app.gateway.health import is_kept_waiting, may_be_asked
+from app.gateway.replies import PROBLEM, Framing, interim_head, problem, switching_head
+from app.gateway.tunnel import Tunnel, switches
+from app.gateway.units import JSON_BYTES
+from app.gateway.upstream import Failure
+from routing.types import Arm, Reason
 
 if TYPE_CHECKING:
-    from app.gateway.http1 import ClientConnection
-    from app.gateway.requests import Request
-    from app.gateway.snapshots import Routing
-    from app.gateway.worker import Worker
+    from collections.abc import Callable
 
-REPLAY_BYTES = 1024 * 1024
-"""The longest request body that is kept for a second arm."""
+    from app.gateway.copies import Copies
+    from app.gateway.courses import Course
+    from app.gateway.decisions import Decision
+    from app.gateway.http1 import ClientConnection
+    from app.gateway.lanes import Lane
+    from app.gateway.requests import Request
+    from app.gateway.targets import Target
+    from app.gateway.tracing import AttemptSpan, Trace
+    from app.gateway.worker import Worker
 
 HELD_BYTES = 64 * 1024
 """The longest answer of a challenger that is held until it is whole, so that the champion still can."""
 
-_STATUS = {
-    Failure.UNREACHABLE: 502,
-    Failure.MALFORMED: 502,
-    Failure.CUT_OFF: 502,
-    Failure.STATUS: 502,
-    Failure.BUSY: 503,
-    Failure.TIMEOUT: 504,
+_REFUSALS = {
+    Failure.UNREACHABLE: (503, "the arm cannot be reached"),
+    Failure.BUSY: (503, "no connection to the arm was free in time"),
+    Failure.MALFORMED: (502, "the arm's answer is not well-formed HTTP/1.1"),
+    Failure.CUT_OFF: (502, "the arm closed the connection before it had answered"),
+    Failure.STATUS: (502, "the arm failed"),
+    Failure.TIMEOUT: (504, "the arm did not answer in time"),
 }
-_DETAIL = {
-    Failure.UNREACHABLE: "the arm cannot be reached",
-    Failure.MALFORMED: "the arm's answer is not well-formed HTTP/1.1",
-    Failure.CUT_OFF: "the arm closed the connection before it had answered",
-    Failure.STATUS: "the arm failed",
-    Failure.BUSY: "no connection to the arm was free in time",
-    Failure.TIMEOUT: "the arm did not answer in time",
-}
+_REASON_LINES = {reason: f"Kingmaker-Reason: {reason}\r\n".encode() for reason in Reason}
 
 
 class Exchange:
-    """A request on its way: which arm was assigned, which one is asked, and what became of it."""
+    """A request on its way: which arm was assigned, which one is asked, and what became of it.
 
-    def __init__(
-        self, worker: Worker, client: ClientConnection, request: Request, routing: Routing, route: Route
-    ):
-        self.method = request.method
-        self._worker = worker
-        self._client = client
-        self._request = request
-        self._routing = routing
-        self._route = route
-        self._decision: Decision | None = None
-        self._token = b""
-        self._reason = Reason.DEFAULT
-        self._assigned: Arm = route.champion
-        self._attempt: Attempt | None = None
-        self._kept: list[bytes] | None = None
-        self._kept_bytes = 0
-        self._asked_at = 0.0
-        self._allowed_seconds = 0.0
-        self._repeated = False
+    Times are monotonic seconds. `error` and `latency_ms` are of the assigned arm's own attempt, once known.
+    """
+
+    __slots__ = (
+        "_ask",
+        "_copies",
+        "_course",
+        "_framing",
+        "_is_watched",
+        "_recorded",
+        "_span",
+        "_worker",
+        "asked_at",
+        "assigned",
+        "client",
+        "decision",
+        "error",
+        "failure",
+        "latency_ms",
+        "reason",
+        "request",
+        "route",
+        "sent_bytes",
+        "status",
+        "token",
+        "trace",
+    )
+
+    decision: Decision
+    assigned: Arm
+    reason: Reason
+
+    def __init__(self, worker: Worker, client: ClientConnection, request: Request, course: Course) -> None:
+        self.token = b""
+        self.status = CALLER_LEFT
+        self.error: bool | None = None
+        self.latency_ms: float | None = None
+        self.failure: Failure | None = None
+        self.trace: Trace | None = None
+        self.asked_at = 0.0
+        self.sent_bytes = 0
+        self._ask: Ask | None = None
         self._framing: Framing | None = None
-        self._status = CALLER_LEFT
-        self._measured: tuple[bool, float] | None = None
+        self._copies: Copies | None = None
+        self._span: AttemptSpan | None = None
         self._recorded = False
+        self.client = client
+        self.request = request
+        self.route = course.route
+        self._worker = worker
+        self._course = course
+        self._is_watched = course.is_watched
 
     def start(self) -> None:
-        """Decides at once, unless the unit is in a body that is still to come."""
-        source = self._route.unit
-        if source is not None and source.kind is UnitKind.JSON and not self._request.complete:
-            self._request.hold_bytes = JSON_BYTES
-        else:
+        """Decides at once, unless the body is still to come, and the unit is in it or the arms are busy."""
+        request, course = self.request, self._course
+        if course.unit_is_in_body:
+            request.hold_bytes = JSON_BYTES
+        if self._has_enough() or not (course.unit_is_in_body or course.is_crowded):
             self._decide()
 
     def on_body(self) -> None:
         """There is more of the request, or all of it."""
-        request, attempt = self._request, self._attempt
-        if self._decision is None:
-            if request.complete or request.pending > JSON_BYTES:
-                self._decide()
-        elif attempt is not None and attempt.connection is not None:
-            self._forward(attempt.connection, attempt, b"", [])
+        if self._ask is not None:
+            self.asked_at = monotonic()
+            self._ask.on_body()
+        elif not self.token and self._has_enough():
+            self._decide()
 
-    def on_connected(self, attempt: Attempt, connection: UpstreamConnection) -> None:
-        """An arm is there: it gets the head, what was kept of the body, and what has come since."""
-        head = request_head(self._request, self._route, attempt.target, self._token, self._client.peer)
-        self._forward(connection, attempt, head, self._kept or [])
-        if not self._request.complete:
-            self._client.proceed()
+    def _has_enough(self) -> bool:
+        """Whether there is all of the body, or as much of it as is held."""
+        return self.request.complete or self.request.pending > self.request.hold_bytes
 
-    def on_answer(self, attempt: Attempt, answer: Answer) -> None:
-        """There is more of the answer, or all of it."""
-        if self._framing is None and self._can_fall_back(attempt):
+    def _decide(self) -> None:
+        worker, request, course = self._worker, self.request, self._course
+        self.asked_at = now = monotonic()
+        unit = None if course.unit_of is None else self._unit(course.unit_of)
+        self.decision = decision = worker.decide(course.routing, course.route, unit, request.forced)
+        self.token = decision.token.encode()
+        self.assigned = arm = decision.assignment.arm
+        self.reason = decision.assignment.reason
+        course.budget.note_request(now)
+        if worker.journal.traces:
+            worker.journal.begin(self)
+        has_fallback = course.has_fallback(arm)
+        if has_fallback or self._is_watched or request.idempotent:
+            request.keep()
+        seconds = self._timeout_seconds()
+        self._ask_or_divert(course.lane(arm), now, seconds / 2 if has_fallback else seconds)
+
+    def _ask_or_divert(self, lane: Lane, now: float, seconds: float) -> None:
+        """Asks the assigned arm; where it is known to fail, the champion, which counts as the arm's error."""
+        if lane.health.barred and not may_be_asked(lane.target.arm, lane.health, now):
+            self.error = True
+            self._fall_back(now)
+        else:
+            self._start(Ask(self, self.request, lane, now, seconds))
+
+    def _fall_back(self, now: float) -> None:
+        self.reason = Reason.FALLBACK
+        lane = self._course.lane(self.route.champion)
+        lane.health.admit(now)  # it is asked in any case; this is its turn to show itself well
+        labels = ("route", self.route.name, "arm", self.assigned.name)
+        self._worker.counters.add("kingmaker_fallbacks_total", *labels)
+        seconds = self._timeout_seconds()
+        self._start(Ask(self, self.request, lane, now, seconds - min(now - self.asked_at, seconds / 2)))
+
+    def _start(self, ask: Ask) -> None:
+        self._ask = ask
+        self.client.on_new_arm()
+        ask.start(self._worker)
+
+    def on_answer(self, ask: Ask, answer: Answer) -> None:
+        """There is more of the answer, or all of it. Of a challenger's failure the caller hears nothing."""
+        if self._framing is None and self._can_fall_back(ask):
             if answer.status >= 500:
-                attempt.cancel()
-                self._fall_back(attempt, Failure.STATUS)
+                ask.cancel()
+                self._fail(ask, Failure.STATUS)
+                self._fall_back(monotonic())
                 return
             if _is_held(answer):
-                attempt.deadline = self._asked_at + self._allowed_seconds
+                ask.wait()
                 return
-        self._send_answer(attempt, answer)
+        if self._copies is not None:
+            self._copies.tee(answer.pieces)
+        self._send(ask, answer)
         if answer.complete:
-            self._measure(attempt, answer.status >= 500)
-            self._end(attempt.target.arm)
+            self._end(ask, answer)
 
-    def on_failure(self, attempt: Attempt, failure: Failure) -> None:
-        """The arm has no answer, or not all of it: again, or the champion, or a problem."""
-        self._attempt = None
+    def on_failure(self, ask: Ask, failure: Failure) -> None:
+        """The arm has no answer, or not all of it: the champion, or a problem."""
+        self._fail(ask, failure)
         if self._framing is not None:
-            self._count_failure(attempt, failure)
-            self._record(attempt.target.arm)
-            self._client.abort()
-        elif failure is Failure.CUT_OFF and self._may_repeat(attempt):
-            self._repeated = True
-            self._worker.counters.add("kingmaker_upstream_retries_total")
-            attempt.pool.close_idle()
-            self._try(attempt.target.arm, self._allowed_seconds)
-        elif self._can_fall_back(attempt):
-            self._fall_back(attempt, failure)
+            self._ask = None
+            self._record(ask)
+            self.client.abort()
+        elif self._can_fall_back(ask):
+            self._fall_back(monotonic())
         else:
-            self._give_up(attempt, failure)
+            self._give_up(failure)
 
-    def abandon(self) -> None:
-        """The caller has left. An arm that was asked and had not begun to answer has failed the caller."""
-        attempt, self._attempt = self._attempt, None
-        serving = None
-        if attempt is not None:
-            attempt.cancel()
-            if self._framing is not None:
-                serving = attempt.target.arm
-            elif self._request.complete:
-                self._measure(attempt, failed=True)
-        if self._decision is not None:
-            self._record(serving)
+    def abandon(self, status: int | None = None) -> None:
+        """The caller has left, maybe because the arm let it wait; or it was refused for its body's sake."""
+        ask, self._ask = self._ask, None
+        if ask is None:
+            return
+        self.status = status or self.status
+        ask.cancel()
+        is_at_fault = self._framing is None and self.request.complete
+        if is_at_fault:
+            self._measure(ask, failed=True)
+        if is_at_fault and is_kept_waiting(ask.seconds, ask.allowed_seconds):
+            ask.failed()
+        else:
+            ask.abandoned()
+        self._record(ask if self._framing is not None else None)
+
+    def on_switch(self, ask: Ask, answer: Answer, rest: bytes) -> bool:
+        """The arm changes the protocol. If the caller asked for just that, bytes are relayed from here on."""
+        connection = ask.connection
+        if connection is None or not switches(self.request, answer):
+            return False
+        self.status = answer.status
+        self._measure(ask, failed=False)
+        ask.succeeded()
+        self._ask = None
+        self._record(ask)
+        self.client.write(switching_head(answer, self._decision_lines(ask.arm)))
+        Tunnel(self.client, connection).start(rest)
+        return True
+
+    def on_interim(self, answer: Answer) -> None:
+        self.client.interim(interim_head(answer))
+
+    def on_connected(self) -> None:
+        self.client.proceed()
+
+    def on_sent(self) -> None:
+        if self._is_watched and self._framing is None:
+            self._copy()
+
+    def head_for(self, target: Target, left_ms: int) -> bytes:
+        """The head of the request as this arm gets it."""
+        if self.trace is None:
+            return self._copy_head(target, left_ms)
+        self._span = span = self.trace.attempt(target.arm)
+        return self._copy_head(target, left_ms, span.lines)
+
+    def _copy_head(self, target: Target, left_ms: int, trace_lines: bytes = b"") -> bytes:
+        request = self.request
+        lines = b"%b%bKingmaker-Decision: %b\r\nKingmaker-Timeout-Ms: %d\r\n" % (
+            self._worker.forwarding_lines(request, self.client),
+            trace_lines,
+            self.token,
+            left_ms,
+        )
+        return request_head(request, request.path[self._course.prefix_length :], target, lines)
+
+    def may_try_again(self, ask: Ask, why: str) -> bool:
+        """Whether one more attempt on the same arm is worth its while, and within the route's budget."""
+        if self._can_fall_back(ask) or not self._course.budget.take(monotonic()):
+            return False
+        ask.series.add("kingmaker_retries_total", "why", why)
+        return True
 
     def pause_answer(self) -> None:
         """The caller does not keep up: neither does the arm's answer."""
-        if self._attempt is not None and self._attempt.connection is not None:
-            self._attempt.connection.pause()
+        if self._ask is not None and self._ask.connection is not None:
+            self._ask.connection.pause()
 
     def resume_answer(self) -> None:
         """The caller has caught up."""
-        if self._attempt is not None and self._attempt.connection is not None:
-            self._attempt.connection.resume()
+        if self._ask is not None and self._ask.connection is not None:
+            self._ask.connection.resume()
 
     def pause_request(self) -> None:
         """The arm does not keep up with the request."""
-        self._client.set_arm_full(True)
+        self.client.set_arm_full(True)
 
     def resume_request(self) -> None:
         """The arm has caught up."""
-        self._client.set_arm_full(False)
+        self.client.set_arm_full(False)
 
-    def is_sending(self) -> bool:
-        """Whether the caller still has to send some of the request."""
-        return not self._request.complete
-
-    def _decide(self) -> None:
-        route = self._route
-        self._decision = self._worker.decide(self._routing, route, self._unit(), self._request.forced)
-        self._token = self._decision.token.encode()
-        self._assigned, self._reason = self._decision.assignment.arm, self._decision.assignment.reason
-        has_fallback = self._assigned.role is Role.CHALLENGER and route.upstream.fallback
-        self._kept = [] if has_fallback or self._request.idempotent else None
-        self._asked_at = monotonic()
-        allowed_seconds = route.upstream.timeout_ms / (2000 if has_fallback else 1000)
-        self._try(self._assigned, allowed_seconds)
-
-    def _unit(self) -> str | None:
-        source = self._route.unit
-        if source is None:
-            return None
-        unit = unit_of(source, self._request)
-        if unit is None:
-            self._worker.counters.add("kingmaker_missing_units_total", "route", self._route.name)
-        return unit
-
-    def _try(self, arm: Arm, allowed_seconds: float) -> None:
-        """Asks an arm, which has this long from the last byte of the request."""
-        self._allowed_seconds = allowed_seconds
-        deadline = self._asked_at + allowed_seconds
-        self._client.on_new_arm()
-        self._attempt = attempt = self._worker.attempt(self, self._routing.targets[arm.id], deadline)
-        attempt.pool.acquire(attempt)
-
-    def _forward(
-        self, connection: UpstreamConnection, attempt: Attempt, head: bytes, kept: list[bytes]
-    ) -> None:
-        request = self._request
-        pieces = request.take_body()
-        if connection.request_sent or not (head or pieces or request.complete):
-            return
-        body = [*kept, *pieces]
-        if pieces:
-            self._keep(pieces)
-        if not head:
-            self._restart_clock(attempt)
-        data = chunked(body, request.complete) if request.chunked else b"".join(body)
-        connection.send(head + data, request.complete)
-
-    def _restart_clock(self, attempt: Attempt) -> None:
-        """The arm's time begins with the last byte of the request: a slow caller is not its fault."""
-        self._asked_at = monotonic()
-        attempt.deadline = self._asked_at + self._allowed_seconds
-
-    def _keep(self, pieces: list[bytes]) -> None:
-        if self._kept is None:
-            return
-        self._kept += pieces
-        self._kept_bytes += sum(map(len, pieces))
-        if self._kept_bytes > REPLAY_BYTES:
-            self._kept = None
-
-    def _may_repeat(self, attempt: Attempt) -> bool:
-        return attempt.is_stale and self._request.idempotent and self._kept is not None and not self._repeated
-
-    def _can_fall_back(self, attempt: Attempt) -> bool:
-        arm = attempt.target.arm
-        return self._route.upstream.fallback and arm.role is Role.CHALLENGER and self._kept is not None
-
-    def _fall_back(self, attempt: Attempt, failure: Failure) -> None:
-        self._count_failure(attempt, failure)
-        self._worker.counters.add(
-            "kingmaker_fallbacks_total", "route", self._route.name, "arm", self._assigned.name
-        )
-        self._reason = Reason.FALLBACK
-        self._repeated = False
-        self._try(self._route.champion, self._route.upstream.timeout_ms / 1000)
-
-    def _give_up(self, attempt: Attempt, failure: Failure) -> None:
-        self._count_failure(attempt, failure)
-        self._status = _STATUS[failure]
+    def _give_up(self, failure: Failure) -> None:
+        self._ask = None
+        self.status, detail = _REFUSALS[failure]
         self._record(None)
         lines = self._decision_lines(None)
-        if failure is Failure.BUSY:
+        if self.status == 503:
             lines += b"Retry-After: 1\r\n"
-        self._client.answer(self._status, problem(self._status, _DETAIL[failure]), PROBLEM, lines)
+        self.client.answer(self.status, problem(self.status, detail), PROBLEM, lines)
 
-    def _send_answer(self, attempt: Attempt, answer: Answer) -> None:
-        if self._framing is not None:
-            self._client.write(self._framing.frame(answer))
-            return
-        self._status = answer.status
-        framing = Framing(self._request, answer, self._client.may_keep_alive(self._request))
-        self._framing = framing
-        head = framing.head(answer, self._decision_lines(attempt.target.arm))
-        self._client.write(head + framing.frame(answer))
+    def _send(self, ask: Ask, answer: Answer) -> None:
+        framing = self._framing
+        head = b""
+        if framing is None:
+            self.status = answer.status
+            self._framing = framing = Framing(self.request, answer, self.client.may_keep_alive(self.request))
+            head = framing.head(answer, self._decision_lines(ask.arm))
+        body = framing.frame(answer)
+        self.sent_bytes += len(body)
+        self.client.write(head + body)
 
-    def _decision_lines(self, serving: Arm | None) -> bytes:
-        lines = b"Kingmaker-Decision: %b\r\nKingmaker-Reason: %b\r\n" % (self._token, self._reason.encode())
-        if serving is not None:
-            lines += b"Kingmaker-Arm: %b\r\n" % serving.name.encode()
-        if serving is not self._assigned:
-            lines += b"Kingmaker-Assigned-Arm: %b\r\n" % self._assigned.name.encode()
-        return lines
+    def _end(self, ask: Ask, answer: Answer) -> None:
+        failed = answer.status >= 500
+        self._measure(ask, failed)
+        if failed:
+            ask.failed()
+        else:
+            ask.succeeded()
+        if self._copies is not None:
+            self._copies.primary(ask.arm, self.status, 1000 * ask.seconds)
+        self._ask = None
+        self._record(ask)
+        self.client.finish(self._framing is not None and self._framing.keep_alive)
 
-    def _end(self, serving: Arm) -> None:
-        self._attempt = None
-        self._record(serving)
-        self._client.finish(self._framing is not None and self._framing.keep_alive)
+    def _fail(self, ask: Ask, failure: Failure) -> None:
+        """The arm has failed, or had no connection free."""
+        self.failure = failure
+        if self._span is not None:
+            self._span.end(None, failure.value)
+        self._measure(ask, failed=True)
+        if failure is Failure.BUSY:
+            ask.shed()
+        else:
+            ask.failed()
+        ask.series.add("kingmaker_upstream_errors_total", "kind", failure.value)
 
-    def _measure(self, attempt: Attempt, failed: bool) -> None:
+    def _measure(self, ask: Ask, failed: bool) -> None:
         """Notes what the assigned arm's own attempt came to; the champion's in its place does not count."""
-        if attempt.target.arm is self._assigned and self._measured is None:
-            self._measured = failed, (monotonic() - self._asked_at) * 1000
+        if self.error is None and ask.arm is self.assigned:
+            self.error, self.latency_ms = failed, 1000 * ask.seconds
 
-    def _count_failure(self, attempt: Attempt, failure: Failure) -> None:
-        labels = ("route", self._route.name, "arm", attempt.target.arm.name, "kind", failure.value)
-        self._worker.counters.add("kingmaker_upstream_errors_total", *labels)
-        self._measure(attempt, failed=True)
-
-    def _record(self, serving: Arm | None) -> None:
-        if self._decision is None or self._recorded:
+    def _record(self, serving: Ask | None) -> None:
+        if self._recorded or not self.token:
             return
         self._recorded = True
-        error, latency_ms = self._measured if self._measured is not None else (None, None)
-        event = DecisionEvent(
-            decision=self._decision.claims,
-            served_arm_id=serving.id if serving is not None else None,
-            status=self._status,
-            error=error,
-            latency_ms=latency_ms,
+        self._worker.journal.record(self, serving)
+        if self._copies is not None:
+            self._copies.primary_failed()
+
+    def _copy(self) -> None:
+        """Sends copies to shadow arms once the request has gone to the arm that answers."""
+        self._is_watched = False
+        request = self.request
+        body = request.kept if request.can_replay else None
+        self._copies = self._worker.mirror.begin(
+            self._course.routing, self.route, request, self.decision.claims, body, self._copy_head
         )
-        seconds = monotonic() - self._asked_at
-        name = serving.name if serving is not None else "none"
-        self._worker.spool.append(event)
-        self._worker.counters.exchange(self._route.name, name, self._reason, self._status, seconds)
+
+    def _unit(self, unit_of: Callable[[Request], str | None]) -> str | None:
+        unit = unit_of(self.request)
+        if unit is None:
+            self._worker.counters.add("kingmaker_missing_units_total", "route", self.route.name)
+        return unit
+
+    def _timeout_seconds(self) -> float:
+        """The whole deadline: the route's, or what the caller has left of its own if that is less."""
+        seconds, asked_ms = self._course.timeout_seconds, self.request.timeout_ms
+        return seconds if asked_ms is None else min(seconds, max(1, asked_ms) / 1000)
+
+    def _can_fall_back(self, ask: Ask) -> bool:
+        return self._course.has_fallback(ask.arm) and self.request.can_replay
+
+    def _decision_lines(self, serving: Arm | None) -> bytes:
+        lines = b"Kingmaker-Decision: %b\r\n%b" % (self.token, _REASON_LINES[self.reason])
+        if serving is not None:
+            lines += b"Kingmaker-Arm: %b\r\n" % serving.name.encode()
+        if serving is not self.assigned:
+            lines += b"Kingmaker-Assigned-Arm: %b\r\n" % self.assigned.name.encode()
+        return lines
 
 
 def _is_held(answer: Answer) -> bool:

@@ -1,149 +1,255 @@
-"""What did the caller send? One request, filtered and serialised for an arm while the parser reads it."""
+"""What did the caller send? One request, read by an allow-list and kept in parts, never as it came."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from types import MappingProxyType
 
-HEAD_BYTES = 32 * 1024
-"""The longest request line plus header block; more is answered 431."""
+from app.gateway.bodies import BodyReader, ChunkReader, LengthReader
+from app.gateway.heads import BadMessage, FieldLines, is_token, length_of, lines_of, tokens_of
+from app.gateway.settings import GatewaySettings
+
+REPLAY_BYTES = 1024 * 1024
+"""The longest body that is kept for another arm."""
 
 HOLD_BYTES = 64 * 1024
 """Body bytes that wait for an arm before the caller is paused."""
 
-IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"))
-_DOT_SEGMENT = re.compile(rb"(?:^|/)(?:\.|%2e){1,2}(?:/|$)", re.IGNORECASE)
-_HOST = re.compile(rb"[A-Za-z0-9._~:%\-\[\]]*")
-_ABSOLUTE = re.compile(rb"https?://([^/?#]*)([^#]*)", re.IGNORECASE)
+IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE"))
+FORWARDING = (
+    *(b"forwarded", b"via", b"x-real-ip", b"traceparent", b"tracestate", b"baggage"),
+    *(b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto"),
+    *(b"x-forwarded-port", b"x-forwarded-prefix"),
+)
+"""Fields that say where a request has been; what becomes of them depends on who sent them."""
 
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """Why a request is refused before any arm sees it."""
-
-    status: int
-    detail: str
+_REFUSED_METHODS = frozenset((b"CONNECT", b"TRACE"))
+_SEPARATOR = rb"(?:/|\\|%2f|%5c)"
+_BAD_PATH = re.compile(rb"%%00|(?:^|%b)(?:\.|%%2e){1,2}(?:%b|;|$)" % (_SEPARATOR, _SEPARATOR), re.IGNORECASE)
+_HOST_BYTES = 261  # the longest name (RFC 1035, 2.3.4), a colon and a port
+_HOST = re.compile(rb"(?:[A-Za-z0-9._~%-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
+_ABSOLUTE = re.compile(rb"https?://([^:/?#][^/?#]*)([^#]*)", re.IGNORECASE)
+_KNOWN_BYTES = 256
+_VERSION = re.compile(rb"HTTP/[0-9]\.[0-9]")
+_HARMLESS = frozenset((b"keep-alive", b"close", b"upgrade", b"te"))
 
 
 class Request:
-    """One parsed request. `lines` are what an arm may see of its header; `pieces`: body not taken yet."""
+    """One request as it is read. `lines`: the header fields an arm may see; `pieces`: body not taken yet.
+
+    `received` is how much of the body has come; `kept` is what was taken of it, for another arm, where that
+    was asked for and it is not too long.
+    """
 
     __slots__ = (
+        "_authority",
+        "_body",
+        "_taken_bytes",
         "chunked",
         "complete",
         "expects_continue",
-        "fault",
         "fields",
         "forced",
         "forwarded",
-        "has_upgrade",
-        "head_bytes",
         "hold_bytes",
         "host",
         "http10",
         "keep_alive",
+        "kept",
         "length",
         "lines",
         "method",
         "named",
         "path",
-        "pending",
         "pieces",
         "query",
-        "target",
+        "received",
+        "timeout_ms",
+        "upgrade",
     )
 
     def __init__(self) -> None:
         self.method = b""
-        self.target = b""
         self.path = ""
         self.query = b""
+        self.forwarded: Mapping[bytes, bytes] = MappingProxyType({})
         self.host: bytes | None = None
         self.http10 = False
         self.keep_alive = True
-        self.fields: dict[bytes, bytes] = {}
-        self.lines: list[bytes] = []
-        self.named: list[bytes] = []
-        self.forwarded: dict[bytes, bytes] = {}
-        self.forced: bytes | None = None
         self.length: int | None = None
         self.chunked = False
         self.expects_continue = False
-        self.has_upgrade = False
-        self.head_bytes = 0
+        self.upgrade: bytes | None = None
+        self.forced: bytes | None = None
         self.hold_bytes = HOLD_BYTES
+        self.received = 0
+        self.complete = True
+        self.timeout_ms: int | None = None
+        self.kept: list[bytes] | None = None
+        self.named: tuple[bytes, ...] = ()
+        self._taken_bytes = 0
+        self._body: BodyReader | None = None
+        self._authority: bytes | None = None
+        self.fields: dict[bytes, bytes] = {}
+        self.lines: list[bytes] = []
         self.pieces: list[bytes] = []
-        self.pending = 0
-        self.complete = False
-        self.fault: Fault | None = None
 
     @property
     def idempotent(self) -> bool:
         """Whether repeating it on the same arm can do no harm (RFC 9110, 9.2.2)."""
         return self.method in IDEMPOTENT
 
-    def add_header(self, name: bytes, value: bytes) -> None:
-        """Takes one header field: kept for arms, or understood and dropped."""
-        lower = name.lower()
-        self.head_bytes += len(name) + len(value) + 4
-        if self.head_bytes > HEAD_BYTES:
-            self.refuse(431, f"request head must be at most {HEAD_BYTES} bytes, got more")
-            return
-        value = value.rstrip(b" \t")
-        take = _TAKE.get(lower)
-        if take is not None:
-            take(self, value)
-        elif not is_reserved(lower):
-            self.lines.append(b"%b: %b\r\n" % (name, value))
-        self.fields.setdefault(lower, value)
+    @property
+    def pending(self) -> int:
+        """How much of the body has come that nobody has taken."""
+        return self.received - self._taken_bytes
 
-    def add_body(self, piece: bytes) -> None:
-        """Keeps a piece of the body until somebody takes it."""
-        self.pieces.append(piece)
-        self.pending += len(piece)
+    def read_head(self, head: bytes, settings: GatewaySettings) -> None:
+        """Takes the whole head, which comes without the empty line at its end.
+
+        Raises:
+            BadMessage: it must not be forwarded.
+        """
+        lines = lines_of(head)
+        if len(lines) > settings.head_fields + 1:
+            raise BadMessage(
+                431, f"a head must have at most {settings.head_fields} fields, got {len(lines) - 1}"
+            )
+        if len(lines[0]) > settings.target_bytes:
+            _check_target(lines[0], settings.target_bytes)
+        read = _known_request_line if len(lines[0]) <= _KNOWN_BYTES else _read_request_line
+        self.method, self.path, self.query, self.http10, self._authority = read(lines[0])
+        if self.http10:
+            self.keep_alive = False
+        fields, kept = self.fields, self.lines
+        del lines[0]
+        for line in lines:
+            lower, value, passed_on, take = _LINES[line]
+            if lower not in fields:
+                fields[lower] = value
+            if take is None:
+                kept.append(passed_on)
+            else:
+                take(self, value)
+        self._check_head(settings.body_bytes)
+
+    def read_body(self, data: bytes, most: int) -> bytes:
+        """Takes what there is of the body; gives what came after its end.
+
+        Raises:
+            BadMessage: its framing is broken, or it is too long.
+        """
+        body = self._body
+        if self.complete:
+            return data
+        if body is None:
+            length = self.length
+            if length is not None and len(data) >= length:
+                self.pieces.append(data if len(data) == length else data[:length])
+                self.received, self.complete = length, True
+                return data[length:]
+            self._body = body = ChunkReader() if length is None else LengthReader(length)
+        rest = body.feed(data, self.pieces)
+        self.received = body.received
+        if self.received > most:
+            raise BadMessage(413, f"body must be at most {most} bytes, got more")
+        self.complete = body.complete
+        return rest
 
     def take_body(self) -> list[bytes]:
-        """The pieces of the body that nobody has taken yet; they are forgotten here."""
-        pieces, self.pieces, self.pending = self.pieces, [], 0
+        """The pieces of the body that nobody has taken yet; forgotten here, unless `keep` was called."""
+        pieces, self.pieces = self.pieces, []
+        if pieces:
+            self._taken_bytes = self.received
+            if self.received > REPLAY_BYTES:
+                self.kept = None
+            elif self.kept is not None:
+                self.kept += pieces
         return pieces
 
-    def refuse(self, status: int, detail: str) -> None:
-        """Marks the request as one that must not be forwarded; the first reason stands."""
-        if self.fault is None:
-            self.fault = Fault(status, detail)
+    @property
+    def can_replay(self) -> bool:
+        """Whether another arm can have what was taken of the body."""
+        return self.kept is not None or not self._taken_bytes
 
-    def end_head(self, method: bytes, version: str, keep_alive: bool) -> None:
-        """Checks the head as a whole, once the parser has read it."""
-        self.method, self.keep_alive, self.http10 = method, keep_alive, version == "1.0"
-        if version not in ("1.0", "1.1"):
-            self.refuse(505, f"HTTP version must be 1.0 or 1.1, got {version}")
-        elif method == b"CONNECT":
-            self.refuse(501, "method CONNECT is not supported")
-        elif self.chunked and self.http10:
-            self.refuse(400, "Transfer-Encoding must not be sent with HTTP/1.0")
-        self._split_target()
+    def keep(self) -> None:
+        """Keeps what will be taken of the body, so that another arm can have it."""
+        self.kept = []
+
+    def _check_head(self, longest: int) -> None:
         if self.host is None and not self.http10:
-            self.refuse(400, "Host must be sent exactly once, got none")
-        if self.named:
-            self.lines = [line for line in self.lines if line.partition(b":")[0].lower() not in self.named]
+            raise BadMessage(400, "Host must be sent exactly once, got none")
+        if self._authority is not None:
+            self.host = _checked_host(self._authority)
+        if self.upgrade is not None and not self._is_websocket():
+            self.upgrade = None
+        if self.named and not _HARMLESS.issuperset(self.named):
+            self._drop_named()
+        if self.chunked:
+            if self.length is not None or self.http10:
+                raise BadMessage(400, "Transfer-Encoding must not go with Content-Length, nor with HTTP/1.0")
+            self.complete = False
+        elif self.length:
+            if self.length > longest:
+                raise BadMessage(413, f"body must be at most {longest} bytes, got {self.length}")
+            self.complete = False
 
-    def _split_target(self) -> None:
-        target = self.target
-        if not target.startswith(b"/"):
-            if (absolute := _ABSOLUTE.fullmatch(target)) is not None:
-                self.host, target = _checked_host(self, absolute[1]), absolute[2]
-                target = target if target.startswith(b"/") else b"/" + target
-            elif self.method != b"OPTIONS" or target != b"*":
-                self.refuse(400, "request target must be a path or an http URL")
-        path, _, self.query = target.partition(b"?")
-        if b"." in path or b"%" in path:
-            self._check_path(path)
-        self.path = path.decode("latin-1")
+    def _is_websocket(self) -> bool:
+        """Whether it is the one upgrade that is passed on (RFC 6455, 4.1)."""
+        is_bare = self.method == b"GET" and not (self.http10 or self.chunked or self.length)
+        return is_bare and self.upgrade == b"websocket" and b"upgrade" in self.named
 
-    def _check_path(self, path: bytes) -> None:
-        if _DOT_SEGMENT.search(path) is not None:
-            self.refuse(400, "path must not hold dot segments")
+    def _drop_named(self) -> None:
+        self.lines = [line for line in self.lines if line.partition(b":")[0].lower() not in self.named]
+        kept = {name: value for name, value in self.forwarded.items() if name not in self.named}
+        self.forwarded = {**kept, b"via": self.forwarded[b"via"]} if b"via" in self.forwarded else kept
+
+
+RequestLine = tuple[bytes, str, bytes, bool, bytes | None]
+"""Method, path, query, whether it is HTTP/1.0, and the authority of an absolute target."""
+
+
+def _read_request_line(line: bytes) -> RequestLine:
+    parts = line.split(b" ")
+    if len(parts) != 3 or not is_token(parts[0]):
+        raise BadMessage(400, "a request line must be method, target and version, one space between")
+    method, target, version = parts
+    if version not in (b"HTTP/1.1", b"HTTP/1.0"):
+        is_version = _VERSION.fullmatch(version) is not None
+        raise BadMessage(505 if is_version else 400, "the version must be HTTP/1.0 or HTTP/1.1")
+    if method in _REFUSED_METHODS:
+        raise BadMessage(501, f"method {method.decode()} is not supported")
+    if not target.isascii() or b"#" in target or b"\t" in target:
+        raise BadMessage(400, "a request target must be visible ASCII, without a fragment")
+    authority, target = _origin_form(method, target)
+    path, _, query = target.partition(b"?")
+    if (b"." in path or b"%" in path) and _BAD_PATH.search(path) is not None:
+        raise BadMessage(400, "a path must not hold dot segments or an encoded NUL")
+    return method, path.decode(), query, version == b"HTTP/1.0", authority
+
+
+_known_request_line = lru_cache(maxsize=1_024)(_read_request_line)
+"""Most request lines come again and again."""
+
+
+def _origin_form(method: bytes, target: bytes) -> tuple[bytes | None, bytes]:
+    """The authority of an absolute URL, which counts instead of the Host field, and its path and query."""
+    if target.startswith(b"/"):
+        return None, target
+    absolute = _ABSOLUTE.fullmatch(target)
+    if absolute is not None:
+        return absolute[1], absolute[2] if absolute[2].startswith(b"/") else b"/" + absolute[2]
+    if method == b"OPTIONS" and target == b"*":
+        return None, target
+    raise BadMessage(400, "a request target must be a path or an http URL")
+
+
+def _check_target(line: bytes, longest: int) -> None:
+    parts = line.split(b" ")
+    if len(parts) == 3 and len(parts[1]) > longest:
+        raise BadMessage(414, f"a request target must be at most {longest} bytes, got {len(parts[1])}")
 
 
 def is_reserved(lower: bytes) -> bool:
@@ -156,44 +262,54 @@ def is_reserved(lower: bytes) -> bool:
     return dashed in _TAKE or dashed.startswith(b"kingmaker-")
 
 
+Take = Callable[[Request, bytes], None]
+
+
 def _drop(request: Request, value: bytes) -> None:
     pass
 
 
 def _upgrade(request: Request, value: bytes) -> None:
-    request.has_upgrade = True
+    request.upgrade = value.lower()
 
 
 def _host(request: Request, value: bytes) -> None:
     if request.host is not None:
-        request.refuse(400, "Host must be sent exactly once, got it twice")
-    request.host = _checked_host(request, value)
+        raise BadMessage(400, "Host must be sent exactly once, got it twice")
+    request.host = _checked_host(value)
 
 
-def _checked_host(request: Request, value: bytes) -> bytes:
-    if _HOST.fullmatch(value) is None:
-        request.refuse(400, "Host must be a host name or address with an optional port")
+@lru_cache(maxsize=1_024)
+def _checked_host(value: bytes) -> bytes:
+    if len(value) > _HOST_BYTES or _HOST.fullmatch(value) is None:
+        raise BadMessage(400, "Host must be a host name or address with an optional port")
     return value
 
 
 def _content_length(request: Request, value: bytes) -> None:
-    request.length = int(value)
+    if request.length is not None:
+        raise BadMessage(400, "Content-Length must be sent once, got it twice")
+    request.length = length_of(value)
 
 
 def _transfer_encoding(request: Request, value: bytes) -> None:
-    if value.lower() != b"chunked":
-        request.refuse(400, "Transfer-Encoding must be chunked")
+    if value.lower() != b"chunked" or request.chunked:
+        raise BadMessage(400, "Transfer-Encoding must be chunked, sent once")
     request.chunked = True
 
 
 def _connection(request: Request, value: bytes) -> None:
-    if value.lower() not in (b"keep-alive", b"close"):
-        request.named += [token.strip().lower() for token in value.split(b",")]
+    tokens = tokens_of(value)
+    if b"close" in tokens:
+        request.keep_alive = False
+    elif b"keep-alive" in tokens and b"close" not in request.named:
+        request.keep_alive = True
+    request.named += tokens
 
 
 def _expect(request: Request, value: bytes) -> None:
     if value.lower() != b"100-continue":
-        request.refuse(417, "Expect must be 100-continue")
+        raise BadMessage(417, "Expect must be 100-continue")
     request.expects_continue = True
 
 
@@ -201,15 +317,20 @@ def _force(request: Request, value: bytes) -> None:
     request.forced = value
 
 
-def _forwarded(name: bytes) -> Callable[[Request, bytes], None]:
+def _timeout(request: Request, value: bytes) -> None:
+    if value.isdigit() and len(value) <= 9:
+        request.timeout_ms = int(value)
+
+
+def _forwarded(name: bytes) -> Take:
     def take(request: Request, value: bytes) -> None:
         known = request.forwarded.get(name)
-        request.forwarded[name] = value if known is None else known + b", " + value
+        request.forwarded = {**request.forwarded, name: value if known is None else known + b", " + value}
 
     return take
 
 
-_TAKE: dict[bytes, Callable[[Request, bytes], None]] = {
+_TAKE: dict[bytes, Take] = {
     b"host": _host,
     b"content-length": _content_length,
     b"transfer-encoding": _transfer_encoding,
@@ -217,13 +338,20 @@ _TAKE: dict[bytes, Callable[[Request, bytes], None]] = {
     b"expect": _expect,
     b"upgrade": _upgrade,
     b"kingmaker-force-arm": _force,
-    b"x-forwarded-for": _forwarded(b"x-forwarded-for"),
-    b"x-forwarded-host": _forwarded(b"x-forwarded-host"),
-    b"x-forwarded-proto": _forwarded(b"x-forwarded-proto"),
+    b"kingmaker-timeout-ms": _timeout,
     b"keep-alive": _drop,
+    b"http2-settings": _drop,
     b"proxy-connection": _drop,
     b"proxy-authenticate": _drop,
     b"proxy-authorization": _drop,
     b"te": _drop,
     b"trailer": _drop,
+    **{name: _forwarded(name) for name in FORWARDING},
 }
+
+
+def _taker(lower: bytes) -> Take | None:
+    return _TAKE.get(lower, _drop if is_reserved(lower) else None)
+
+
+_LINES = FieldLines(_taker)

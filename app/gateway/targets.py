@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from ssl import SSLContext
+from urllib.parse import SplitResult, urlsplit
 
-from app.gateway.requests import Request
+from app.gateway.tls import BadTls, client_context
+from routing.addresses import socket_path
 from routing.errors import BadSnapshot
 from routing.types import Arm, ArmHeader, Route, Upstream
 
 _FIELD_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _FIELD_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 _URL = re.compile(r"[\x21-\x7e]+")
+_PORTS = {"http": 80, "https": 443}
+_SOCKET_SCHEME = "http+unix"
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """An arm as the gateway calls it. `overrides` are the lower-case names of the headers in `lines`."""
+    """An arm as the gateway calls it. `overrides` are the lower-case names of the headers in `lines`.
+
+    `fixed_lines` are all that are the same in each request: those two and the names of route and arm.
+
+    It is reached over TLS where there is an `ssl`, and then shows a certificate for `server_name`; at a Unix
+    socket where there is a `unix_path`; not at all where there is a `fault`, which says why.
+    """
 
     arm: Arm
     host: str
@@ -27,52 +40,26 @@ class Target:
     base_query: bytes
     host_line: bytes
     lines: bytes
-    name_lines: bytes
+    fixed_lines: bytes
     overrides: frozenset[bytes]
     limits: Upstream
+    unix_path: str | None = None
+    ssl: SSLContext | None = None
+    server_name: str | None = None
+    fault: str | None = None
+
+    @property
+    def place(self) -> tuple[object, ...]:
+        """What the connections to an arm depend on: where it is, and how it is verified."""
+        return self.host, self.port, self.unix_path, self.ssl, self.server_name, self.fault
 
     def request_target(self, rest: bytes, query: bytes) -> bytes:
         """The request target: the arm's path and the rest of the caller's; the arm's own query first."""
         base = self.base_path
         path = base[:-1] + rest if rest.startswith(b"/") and base.endswith(b"/") else base + rest
-        queries = b"&".join(part for part in (self.base_query, query) if part)
-        return b"%b?%b" % (path, queries) if queries else path
-
-
-def request_head(request: Request, route: Route, target: Target, token: bytes, peer: bytes) -> bytes:
-    """The head of the request as the arm gets it: hop-by-hop and our own fields replaced, the rest kept."""
-    prefix = (route.match.path_prefix or "").rstrip("/")
-    rest = request.path[len(prefix) :].encode("latin-1")
-    lines = request.lines
-    if target.overrides:
-        lines = [line for line in lines if line.partition(b":")[0].lower() not in target.overrides]
-    return b"%b %b HTTP/1.1\r\n%b%b%b%b%bKingmaker-Decision: %b\r\n%b\r\n" % (
-        request.method,
-        target.request_target(rest, request.query),
-        target.host_line,
-        b"".join(lines),
-        target.lines,
-        _forwarded_lines(request, peer),
-        _framing_line(request),
-        token,
-        target.name_lines,
-    )
-
-
-def _forwarded_lines(request: Request, peer: bytes) -> bytes:
-    known = request.forwarded
-    chain = known.get(b"x-forwarded-for")
-    return b"X-Forwarded-For: %b\r\nX-Forwarded-Host: %b\r\nX-Forwarded-Proto: %b\r\n" % (
-        peer if chain is None else chain + b", " + peer,
-        known.get(b"x-forwarded-host", request.host or b""),
-        known.get(b"x-forwarded-proto", b"http"),
-    )
-
-
-def _framing_line(request: Request) -> bytes:
-    if request.chunked:
-        return b"Transfer-Encoding: chunked\r\n"
-    return b"" if request.length is None else b"Content-Length: %d\r\n" % request.length
+        if self.base_query:
+            query = b"%b&%b" % (self.base_query, query) if query else self.base_query
+        return b"%b?%b" % (path, query) if query else path
 
 
 def target_of(route: Route, arm: Arm, environment: Mapping[str, str], missing: list[str]) -> Target:
@@ -82,27 +69,63 @@ def target_of(route: Route, arm: Arm, environment: Mapping[str, str], missing: l
         BadSnapshot: the arm's URL or one of its headers cannot be sent.
     """
     where = f"route {route.name}, arm {arm.name}"
-    try:
-        parts = urlsplit(arm.url)
-        port = parts.port or 80
-    except ValueError as error:
-        raise BadSnapshot(f"{where}: url is not a URL, got {arm.url!r}") from error
-    if parts.scheme != "http" or not parts.hostname or _URL.fullmatch(arm.url) is None:
-        raise BadSnapshot(f"{where}: url must be an http URL with a host, got {arm.url!r}")
+    parts, port = _url_of(where, arm)
+    is_socket = parts.scheme == _SOCKET_SCHEME
+    host = "localhost" if is_socket else parts.netloc.rpartition("@")[2]
+    host_line = f"Host: {host}\r\n".encode()
+    context, server_name, fault = _tls_of(where, arm, parts)
     headers = [(header.name, _value(header, environment, missing)) for header in arm.headers]
     sent = [(name, value) for name, value in headers if value is not None]
+    lines = b"".join(_line(where, name, value) for name, value in sent)
+    name_lines = f"Kingmaker-Route: {route.name}\r\nKingmaker-Arm: {arm.name}\r\n".encode()
     return Target(
         arm=arm,
-        host=parts.hostname,
+        host="localhost" if is_socket else parts.hostname or "",
         port=port,
         base_path=parts.path.encode() or b"/",
         base_query=parts.query.encode(),
-        host_line=b"Host: %b\r\n" % parts.netloc.rpartition("@")[2].encode(),
-        lines=b"".join(_line(where, name, value) for name, value in sent),
-        name_lines=f"Kingmaker-Route: {route.name}\r\nKingmaker-Arm: {arm.name}\r\n".encode(),
+        host_line=host_line,
+        lines=lines,
+        fixed_lines=host_line + lines + name_lines,
         overrides=frozenset(name.lower().encode() for name, _ in sent),
         limits=route.upstream,
+        unix_path=socket_path(parts.netloc) if is_socket else None,
+        ssl=context,
+        server_name=server_name,
+        fault=fault,
     )
+
+
+def _url_of(where: str, arm: Arm) -> tuple[SplitResult, int]:
+    """The parts of the arm's URL, and its port: 0 for a Unix socket."""
+    try:
+        parts = urlsplit(arm.url)
+        port = parts.port
+    except ValueError as error:
+        raise BadSnapshot(f"{where}: url is not a URL, got {arm.url!r}") from error
+    is_plain = _URL.fullmatch(arm.url) is not None
+    if parts.scheme == _SOCKET_SCHEME and socket_path(parts.netloc) is not None and is_plain:
+        return parts, 0
+    if parts.scheme not in _PORTS or not parts.hostname or not is_plain:
+        bound = "url must be an http or https URL with a host, or an http+unix URL with a path"
+        raise BadSnapshot(f"{where}: {bound}, got {arm.url!r}")
+    return parts, port or _PORTS[parts.scheme]
+
+
+def _tls_of(where: str, arm: Arm, parts: SplitResult) -> tuple[SSLContext | None, str | None, str | None]:
+    """How an https arm is verified, by which name, and what is in the way of it.
+
+    An arm whose files cannot be used is out of reach; the snapshot, and the other arms in it, are not.
+    """
+    if parts.scheme != "https":
+        return None, None, None
+    named = arm.tls.server_name if arm.tls is not None else None
+    name = (named or parts.hostname or "").strip("[]").rstrip(".")
+    try:
+        return client_context(arm.tls, name), name, None
+    except BadTls as error:
+        _log.error("arm cannot be called", extra={"fields": {"where": where, "error": str(error)}})
+        return None, name, str(error)
 
 
 def _value(header: ArmHeader, environment: Mapping[str, str], missing: list[str]) -> str | None:

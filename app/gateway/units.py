@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from urllib.parse import unquote_plus
 
 import msgspec
@@ -17,17 +18,21 @@ _INDEX = re.compile(r"0|[1-9][0-9]{0,8}")
 _decode = msgspec.json.Decoder().decode
 
 
-def unit_of(source: UnitSource, request: Request) -> str | None:
-    """The unit, or None when the request does not name one. Empty counts as absent; numbers as their text."""
+def reader_of(source: UnitSource) -> Callable[[Request], str | None]:
+    """What reads the unit of a request; it gives None when the request does not name one.
+
+    Empty counts as absent; numbers as their text.
+    """
+    name, field = source.name, source.name.lower().encode()
     match source.kind:
         case UnitKind.HEADER:
-            return _text(request.fields.get(source.name.lower().encode()))
+            return lambda request: _text(request.fields.get(field))
         case UnitKind.COOKIE:
-            return _from_cookie(request.fields.get(b"cookie", b""), source.name)
+            return lambda request: _from_cookie(request.fields.get(b"cookie", b""), name)
         case UnitKind.QUERY:
-            return _from_query(request.query, source.name)
+            return lambda request: _from_query(request.query, name)
         case UnitKind.JSON:
-            return _from_json(request, source.name)
+            return lambda request: _from_json(request, name)
 
 
 def _text(value: bytes | None) -> str | None:

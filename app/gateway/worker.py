@@ -3,28 +3,43 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections.abc import Callable, Sequence
-from random import Random
 from typing import Protocol
 
 from app.events.spool import SpoolError
-from app.events.types import DecisionEvent, OutcomeEvent
+from app.events.types import DecisionEvent, OutcomeEvent, ShadowEvent
+from app.gateway.budget import Budgets
+from app.gateway.checks import Checks
 from app.gateway.counters import Counters, Dump
+from app.gateway.courses import Course
 from app.gateway.decisions import Decision, decide
+from app.gateway.dialer import Listeners
+from app.gateway.health import Condition, Fleet
 from app.gateway.http1 import ClientConnection, Handler
 from app.gateway.intake import Refusal, endpoint
+from app.gateway.journal import Journal
+from app.gateway.lanes import Lane
+from app.gateway.mirror import Mirror, is_pressed
 from app.gateway.pool import Pool
 from app.gateway.proxy import Exchange
 from app.gateway.requests import Request
+from app.gateway.resolver import Resolver
+from app.gateway.settings import GatewaySettings
 from app.gateway.snapshots import Routing
 from app.gateway.targets import Target
-from app.gateway.upstream import Attempt, Caller
-from routing.types import Reason, Route
+from app.gateway.trust import Trust
+from app.gateway.upstream import Attempt, CalledAttempt, Caller
+from routing.addresses import address_rules
+from routing.types import Reason, Role, Route
 
 TICK_SECONDS = 0.05
 _SLOW_TICKS = 20
 _NONCE_MASK = (1 << 64) - 1
+_KNOWN_PLACES = 4_096
+_KNOWN_PATH_LENGTH = 256
+_DEFAULTS = GatewaySettings()
 
 
 class Events(Protocol):
@@ -34,16 +49,22 @@ class Events(Protocol):
 
     @property
     def waiting(self) -> int: ...
-    def append(self, event: DecisionEvent) -> None: ...
+    def append(self, event: DecisionEvent | ShadowEvent) -> None: ...
     def commit(self, events: Sequence[OutcomeEvent], done: Callable[[SpoolError | None], None]) -> None: ...
 
 
+class Draws(Protocol):
+    """Where random bits come from."""
+
+    def getrandbits(self, bits: int, /) -> int: ...
+
+
 class Worker:
-    """What the exchanges share: routing, pools, spool, counters, draws.
+    """What the exchanges share: routing, lanes to the arms, spool, counters, draws.
 
     Mutable state: `routing` (swapped whole), `draining`, `quiet` (set while no caller is connected), the
-    pools, and the connections and attempts that the tick sweeps for deadlines. `others` reads what the other
-    workers have counted.
+    pools and lanes, and the connections and attempts that the tick sweeps for deadlines. `others` reads what
+    the other workers have counted; `own` is where the gateway itself listens, where no arm may be.
     """
 
     def __init__(
@@ -51,36 +72,74 @@ class Worker:
         loop: asyncio.AbstractEventLoop,
         spool: Events,
         counters: Counters,
-        draws: Random,
+        draws: Draws,
         others: Callable[[], list[Dump]],
+        settings: GatewaySettings = _DEFAULTS,
+        journal: Journal | None = None,
+        own: Listeners = frozenset(),
     ) -> None:
         self.loop = loop
         self.spool = spool
         self.counters = counters
+        self.settings = settings
         self.routing: Routing | None = None
         self.draining = False
         self.quiet = asyncio.Event()
         self.quiet.set()
+        self.trust = Trust(settings)
+        self.journal = journal or Journal(spool, counters, self.trust)
+        self.fleet = Fleet()
+        self.mirror = Mirror(
+            self, settings.shadow_in_flight, self.fleet.of, lambda: is_pressed(self._pools.values())
+        )
+        self._budgets = Budgets()
+        self._checks = Checks(self, self.fleet, random.random)
+        self._rules = address_rules(settings.private_arms, settings.allow_networks, settings.deny_networks)
+        self._resolver = Resolver(loop)
+        self._own = own
         self._draws = draws
         self._others = others
         self._pools: dict[int, Pool] = {}
+        self._courses: dict[int, Course] = {}
+        self._found: dict[tuple[bytes | None, str], Course] = {}
+        self._lanes: dict[int, Lane] = {}
         self._connections: set[ClientConnection] = set()
         self._attempts: list[Attempt] = []
         self._ticks = 0
 
     def open(self, connection: ClientConnection, request: Request) -> Handler:
         """What answers this request."""
+        course = self._found.get((request.host, request.path))
+        if course is None:
+            return self._find(connection, request)
+        if request.forwarded and self.trust.is_loop(request.forwarded):
+            return self._refuse_loop(connection)
+        return Exchange(self, connection, request, course)
+
+    def _find(self, connection: ClientConnection, request: Request) -> Handler:
+        """What answers a request to a place that nobody has asked for lately."""
         handler = endpoint(self, connection, request)
         if handler is not None:
             return handler
         routing = self.routing
         if routing is None:
             return Refusal(connection, 503, "no snapshot has been loaded yet", b"Retry-After: 1\r\n")
-        route = routing.table.find((request.host or b"").decode("latin-1"), request.path)
+        route = routing.table.find((request.host or b"").decode(), request.path)
         if route is None:
             self.counters.add("kingmaker_unrouted_requests_total")
             return Refusal(connection, 404, "no route matches this host and path")
-        return Exchange(self, connection, request, routing, route)
+        if request.forwarded and self.trust.is_loop(request.forwarded):
+            return self._refuse_loop(connection)
+        course = self._courses.get(route.id) or self._new_course(routing, route)
+        if len(self._found) >= _KNOWN_PLACES:
+            self._found.clear()
+        if len(request.path) <= _KNOWN_PATH_LENGTH:
+            self._found[request.host, request.path] = course
+        return Exchange(self, connection, request, course)
+
+    def _refuse_loop(self, connection: ClientConnection) -> Handler:
+        self.counters.add("kingmaker_refused_requests_total", "code", "508")
+        return Refusal(connection, 508, "the request has been here before")
 
     def decide(self, routing: Routing, route: Route, unit: str | None, forced: bytes | None) -> Decision:
         """A new decision, with a draw and a nonce of its own."""
@@ -94,21 +153,52 @@ class Worker:
             self.counters.add("kingmaker_assignment_failures_total", "route", route.name)
         return decision
 
+    def forwarding_lines(self, request: Request, client: ClientConnection) -> bytes:
+        """The fields that tell an arm where a request has been."""
+        return self.trust.forwarding_lines(
+            request.forwarded, request.host or b"", client.peer, client.trusted, request.http10
+        )
+
+    def pool(self, target: Target) -> Pool:
+        """The connections to a target: those of its arm, unless the arm has moved."""
+        known = self._pools.get(target.arm.id)
+        if known is not None and known.target is target:
+            return known
+        if known is not None and known.target.place == target.place:
+            known.target = target
+            return known
+        if known is not None:
+            known.retire()
+        pool = Pool(self.loop, target, rules=self._rules, own=self._own, resolver=self._resolver)
+        self._pools[target.arm.id] = pool
+        return pool
+
     def attempt(self, caller: Caller, target: Target, deadline: float) -> Attempt:
         """A new attempt on an arm, watched for its deadline (monotonic seconds)."""
-        pool = self._pools.get(target.arm.id)
-        if pool is None or pool.target is not target:
-            pool = self._pool(target)
-        attempt = Attempt(caller, target, pool, deadline)
+        attempt = CalledAttempt(caller, target, self.pool(target), deadline)
         self._attempts.append(attempt)
         return attempt
 
+    def watch(self, attempt: Attempt) -> None:
+        """Ends an attempt when its deadline has passed."""
+        self._attempts.append(attempt)
+
     def adopt(self, routing: Routing) -> None:
         """Routes by another snapshot from now on; exchanges under way end with the one they began with."""
-        self.routing = routing
+        routes = routing.table.snapshot.routes
+        self.fleet.adopt(routes)
+        self._budgets.adopt(routes)
+        self._checks.adopt(routing)
+        self.mirror.adopt(routing)
+        self.counters.keep(
+            (route.name, name) for route in routes for name in (*(arm.name for arm in route.arms), "none")
+        )
         self.counters.set("kingmaker_snapshot_version", routing.version)
+        self.routing = routing
+        self._courses, self._found = {}, {}
         for arm_id in [arm_id for arm_id in self._pools if arm_id not in routing.targets]:
             self._pools.pop(arm_id).retire()
+            self._lanes.pop(arm_id, None)
 
     def tick(self) -> None:
         """Ends what has passed its deadline: attempts at every tick, connections once a second."""
@@ -118,6 +208,7 @@ class Worker:
         for attempt in live:
             attempt.expire(now)
         self._attempts += [attempt for attempt in live if not attempt.over]
+        self._checks.tick(now)
         self._ticks += 1
         if self._ticks % _SLOW_TICKS == 0:
             for connection in list(self._connections):
@@ -133,6 +224,8 @@ class Worker:
 
     def close(self) -> None:
         """Ends every connection at once."""
+        self.mirror.close()
+        self._checks.close()
         for connection in list(self._connections):
             connection.abort()
         for pool in self._pools.values():
@@ -144,14 +237,24 @@ class Worker:
 
     def dump(self) -> Dump:
         """The figures of this worker now."""
-        self.counters.set("kingmaker_connections", len(self._connections))
-        self.counters.set("kingmaker_spool_waiting", self.spool.waiting)
-        self.counters.set("kingmaker_spool_dropped_total", self.spool.dropped)
-        return self.counters.dump()
+        counters = self.counters
+        counters.set("kingmaker_connections", len(self._connections))
+        counters.set("kingmaker_spool_waiting", self.spool.waiting)
+        counters.set("kingmaker_spool_dropped_total", self.spool.dropped)
+        counters.set("kingmaker_access_log_dropped_total", self.journal.lines_dropped)
+        counters.set("kingmaker_spans_dropped_total", self.journal.spans_dropped)
+        self._show_lanes()
+        return counters.dump()
 
-    def on_connected(self, connection: ClientConnection) -> None:
+    def is_trusted(self, peer: str) -> bool:
+        """Whether what a peer says of where a request has been is believed."""
+        return self.trust.is_trusted(peer)
+
+    def on_connected(self, connection: ClientConnection) -> bool:
+        """Takes a caller in; False when there are as many as may be."""
         self._connections.add(connection)
         self.quiet.clear()
+        return len(self._connections) <= self.settings.connections
 
     def on_lost(self, connection: ClientConnection) -> None:
         self._connections.discard(connection)
@@ -161,13 +264,24 @@ class Worker:
     def on_refused(self, status: int) -> None:
         self.counters.add("kingmaker_refused_requests_total", "code", str(status))
 
-    def _pool(self, target: Target) -> Pool:
-        """The pool of a target that is new here: the arm's own, unless the arm has moved."""
-        known = self._pools.get(target.arm.id)
-        if known is not None and (known.target.host, known.target.port) == (target.host, target.port):
-            known.target = target
-            return known
-        if known is not None:
-            known.retire()
-        self._pools[target.arm.id] = pool = Pool(self.loop, target)
-        return pool
+    def _new_course(self, routing: Routing, route: Route) -> Course:
+        is_watched = self.mirror.watches(routing, route)
+        course = Course(routing, route, self._budgets.of(route.id), self._new_lane, is_watched=is_watched)
+        self._courses[route.id] = course
+        return course
+
+    def _new_lane(self, route: Route, target: Target) -> Lane:
+        arm = target.arm
+        series = self.counters.series(route.name, arm.name)
+        self._lanes[arm.id] = lane = Lane(target, self.pool(target), self.fleet.of(arm.id), series)
+        return lane
+
+    def _show_lanes(self) -> None:
+        """How the arms do that this worker has asked; a champion is asked however it does."""
+        now = time.monotonic()
+        for lane in self._lanes.values():
+            lane.count_connects()
+            is_out = lane.health.condition(now) in (Condition.EJECTED, Condition.PROBING)
+            is_champion = lane.target.arm.role is Role.CHAMPION
+            lane.series.set("kingmaker_arm_healthy", lane.health.passes_checks)
+            lane.series.set("kingmaker_arm_ejected", is_out and not is_champion)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from app.config import ConfigError, load_documents
+from app.config import ConfigError, Document, load_configuration
 
 NOT_YAML = [
     ("route: [ads", "line 1, column 12"),
@@ -35,9 +35,16 @@ NO_ROUTES = [
     ("routes:", "routes must be a list, got NoneType"),
     ("routes: [ads]", "routes.0 must be a route, got str"),
     ("routes: [{route: a}, [b]]", "routes.1 must be a route, got list"),
-    ("routes: []\nroute: ads", "nothing beside `routes`, got route"),
+    ("routes: []\nroute: ads", "must hold only `gateway` and `server` beside `routes`, got route"),
+    ("routes: []\ngateway: [1]", "gateway must hold settings by name, got list"),
+    ("server: 5", "server must hold settings by name, got int"),
     ("routes: [{route: a}, {route: b}, {route: a}]", "different names, got 'a' twice"),
 ]
+
+
+def load_documents(text: str, source: str) -> list[Document]:
+    """The routes of a file."""
+    return list(load_configuration(text, source).routes)
 
 
 def test_a_file_holds_one_route_or_several() -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import sys
 import time
 
 import pytest
 
-from app.listeners import is_loopback, listen, url_of
+from app.listeners import beside, divided, is_loopback, listen, url_of
 from app.settings import BadSettings
 
 
@@ -76,3 +77,48 @@ async def test_a_listener_on_every_address_is_reached_on_loopback() -> None:
     """The URL that is printed can be opened here."""
     with await listen("0.0.0.0", 0) as listener:  # noqa: S104  # as an operator asks for it
         assert url_of(listener) == f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+async def test_a_divided_port_is_nobody_elses() -> None:
+    """Its sockets share it among themselves; whoever else asks for it is refused as for any port in use."""
+    with await listen("127.0.0.1", 0) as listener:
+        sockets = divided(listener, 3)
+        assert len({other.getsockname() for other in sockets}) == 1
+        with pytest.raises(BadSettings, match="Address already in use"):
+            await listen("127.0.0.1", listener.getsockname()[1], patience_seconds=0)
+        for other in set(sockets) - {listener}:
+            other.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux divides connections among sockets")
+async def test_a_socket_that_nobody_listens_on_gets_no_connection() -> None:
+    """Connections go to those that listen, and to it too once it does."""
+    with await listen("127.0.0.1", 0) as listener:
+        divided(listener, 2)[1].close()
+        with beside(listener) as other:
+            callers = [socket.create_connection(listener.getsockname()) for _ in range(40)]
+            assert _accepted(listener) == 40
+            other.listen(100)
+            callers += [socket.create_connection(listener.getsockname()) for _ in range(40)]
+            here, there = _accepted(listener), _accepted(other)
+            assert here + there == 40
+            assert there > 0
+            for caller in callers:
+                caller.close()
+
+
+async def test_one_socket_needs_no_division() -> None:
+    """Of one listener nothing is changed."""
+    with await listen("127.0.0.1", 0) as listener:
+        assert divided(listener, 1) == [listener]
+
+
+def _accepted(listener: socket.socket) -> int:
+    """How many have been waiting here."""
+    count = 0
+    while True:
+        try:
+            listener.accept()[0].close()
+        except BlockingIOError:
+            return count
+        count += 1

@@ -1,44 +1,56 @@
-"""Claims about keeping workers alive: one that ends is started again, and after `stop` there is none."""
+"""Claims about keeping workers alive: dead, wedged and old ones are followed, and `stop` ends all."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import os
+import pty
 import signal
 import socket
 import subprocess
+import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from app.supervisor import DRAIN_SECONDS, Supervisor, WorkersNotReady
+from app.gateway.options import SETTINGS_VARIABLE
+from app.gateway.settings import GatewaySettings
+from app.supervisor import SILENCE_SECONDS, Supervisor, WorkersNotReady
 from tests.app.product import Caller, processes, until
+
+Gateway = Callable[[int], Supervisor]
 
 
 @pytest.fixture
 def listener() -> Iterator[socket.socket]:
-    """The socket that the workers share."""
+    """The socket that the workers are given."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         yield listener
 
 
 @pytest.fixture
-async def supervisor(tmp_path: Path, listener: socket.socket) -> AsyncIterator[Supervisor]:
-    """One worker, running; it has ended at the end."""
-    supervisor = Supervisor(tmp_path, listener, 1)
-    await supervisor.start()
-    yield supervisor
-    await supervisor.stop()
+async def gateway(tmp_path: Path, listener: socket.socket) -> AsyncIterator[Gateway]:
+    """Makes the supervisor of so many workers; none of them runs at the end."""
+    made: list[Supervisor] = []
+
+    def make(workers: int) -> Supervisor:
+        made.append(Supervisor(tmp_path, listener, workers))
+        return made[-1]
+
+    yield make
+    for supervisor in made:
+        await supervisor.stop()
     assert _workers(tmp_path) == []
 
 
 def _workers(data_dir: Path) -> list[int]:
     """The process ids of the workers of this folder."""
     ours = [pid for pid, parent in processes() if parent == os.getpid()]
-    return [pid for pid in ours if str(data_dir).encode() in _command(pid)]
+    return sorted(pid for pid in ours if str(data_dir).encode() in _command(pid))
 
 
 def _command(pid: int) -> bytes:
@@ -50,29 +62,33 @@ def _command(pid: int) -> bytes:
         return b""  # it has ended meanwhile
 
 
+async def _connect(listener: socket.socket) -> Caller:
+    return Caller(*await asyncio.open_connection(*listener.getsockname()))
+
+
 async def _status(listener: socket.socket) -> int:
-    caller = Caller(*await asyncio.open_connection(*listener.getsockname()))
+    caller = await _connect(listener)
     try:
         return (await caller.ask("/healthz")).status
     finally:
         await caller.close()
 
 
+def _told(caplog: pytest.LogCaptureFixture, *events: str) -> list[dict[str, Any]]:
+    """What was logged under these names, so far."""
+    return [vars(record)["fields"] for record in caplog.records if record.message in events]
+
+
 async def test_a_worker_that_was_killed_is_started_again(
-    supervisor: Supervisor, tmp_path: Path, listener: socket.socket
+    gateway: Gateway, tmp_path: Path, listener: socket.socket
 ) -> None:
-    """Who connects meanwhile waits in the shared socket, and is answered by the next one."""
+    """Who connects meanwhile waits in the socket, and is answered by the next one."""
+    await gateway(1).start()
     [first] = _workers(tmp_path)
     os.kill(first, signal.SIGKILL)
     await until(lambda: first not in _workers(tmp_path))
     assert await _status(listener) == 200
     assert len(_workers(tmp_path)) == 1
-
-
-def _pauses(caplog: pytest.LogCaptureFixture) -> list[float]:
-    """How long was waited before each new start, so far."""
-    ends = [record for record in caplog.records if record.message == "worker_ended"]
-    return [vars(record)["fields"]["pause_seconds"] for record in ends]
 
 
 @pytest.mark.parametrize(
@@ -81,7 +97,7 @@ def _pauses(caplog: pytest.LogCaptureFixture) -> list[float]:
     ids=["at-first", "in-the-end"],
 )
 async def test_a_worker_that_does_not_get_ready_is_tried_again_ever_less_often(
-    supervisor: Supervisor,
+    gateway: Gateway,
     tmp_path: Path,
     listener: socket.socket,
     caplog: pytest.LogCaptureFixture,
@@ -89,14 +105,148 @@ async def test_a_worker_that_does_not_get_ready_is_tried_again_ever_less_often(
 ) -> None:
     """While its spool cannot be opened the pauses double, to a bound; once it can, the worker serves."""
     caplog.set_level(logging.ERROR, "app.supervisor")
+    await gateway(1).start()
     spool = tmp_path / "spools" / "w0.db"
     spool.rename(tmp_path / "kept")
     spool.mkdir()
     os.kill(_workers(tmp_path)[0], signal.SIGKILL)
-    await until(lambda: len(_pauses(caplog)) >= len(pauses), 90)
-    assert _pauses(caplog)[: len(pauses)] == pauses
+    await until(lambda: len(_told(caplog, "worker_ended", "worker_not_ready")) >= len(pauses), 90)
+    told = _told(caplog, "worker_ended", "worker_not_ready")
+    assert [fields["pause_seconds"] for fields in told][: len(pauses)] == pauses
+    assert "cannot open spool" in told[1]["error"]
     spool.rmdir()
     assert await _status(listener) == 200
+
+
+async def test_connections_go_to_the_others_while_one_cannot_start(
+    gateway: Gateway, tmp_path: Path, listener: socket.socket, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nobody waits at a place where no worker comes up; once one does, it takes its part again."""
+    caplog.set_level(logging.ERROR, "app.supervisor")
+    address = listener.getsockname()
+    await gateway(2).start()
+    spool = tmp_path / "spools" / "w0.db"
+    spool.rename(tmp_path / "kept")
+    spool.mkdir()
+    os.kill(_workers_named(tmp_path)["w0"], signal.SIGKILL)
+    await until(lambda: len(_told(caplog, "worker_not_ready")) >= 2)
+    for _ in range(20):
+        caller = Caller(*await asyncio.open_connection(*address))
+        assert (await caller.ask("/healthz")).status == 200
+        await caller.close()
+    spool.rmdir()
+    await until(lambda: "w0" in _workers_named(tmp_path))
+
+
+def _workers_named(data_dir: Path) -> dict[str, int]:
+    """The workers of this folder by their names."""
+    commands = {pid: _command(pid).split(b"\0") for pid in _workers(data_dir)}
+    return {
+        words[words.index(b"--worker") + 1].decode(): pid
+        for pid, words in commands.items()
+        if b"--worker" in words
+    }
+
+
+async def test_a_wedged_worker_is_killed_and_followed(
+    gateway: Gateway, tmp_path: Path, listener: socket.socket, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One whose loop no longer turns is noticed by its silence, and the next one answers who has waited."""
+    caplog.set_level(logging.ERROR, "app.supervisor")
+    await gateway(1).start()
+    [wedged] = _workers(tmp_path)
+    os.kill(wedged, signal.SIGSTOP)
+    waiting = asyncio.create_task(_status(listener))
+    await until(lambda: wedged not in _workers(tmp_path))
+    assert await waiting == 200
+    [told] = _told(caplog, "worker_wedged")
+    assert told["worker"] == "w0"
+    assert told["silent_seconds"] > SILENCE_SECONDS
+
+
+@pytest.mark.long
+async def test_a_worker_that_lives_is_left_alone(gateway: Gateway, tmp_path: Path) -> None:
+    """For longer than silence is borne, also when the supervisor itself was absent for so long."""
+    await gateway(1).start()
+    before = _workers(tmp_path)
+    await asyncio.sleep(SILENCE_SECONDS + 2)
+    os.kill(before[0], signal.SIGSTOP)
+    time.sleep(SILENCE_SECONDS + 2)  # noqa: ASYNC251  # all stand still, as in a machine that sleeps
+    os.kill(before[0], signal.SIGCONT)
+    await asyncio.sleep(3)
+    assert _workers(tmp_path) == before
+
+
+async def test_a_worker_that_was_told_to_end_is_followed_at_once(
+    gateway: Gateway, tmp_path: Path, listener: socket.socket
+) -> None:
+    """By another beside it, which takes what is new while it still drains."""
+    await gateway(1).start()
+    [first] = _workers(tmp_path)
+    held = await _connect(listener)
+    assert (await held.ask("/healthz")).status == 200
+    os.kill(first, signal.SIGTERM)
+    assert await _status(listener) == 200
+    await until(lambda: len(_workers(tmp_path)) == 2)
+    assert (await held.ask("/readyz")).status == 503
+    await until(lambda: first not in _workers(tmp_path))
+    await held.close()
+    assert await _status(listener) == 200
+
+
+async def test_sighup_replaces_every_worker(
+    gateway: Gateway, tmp_path: Path, listener: socket.socket
+) -> None:
+    """All processes are new, and a caller that held a connection to an old one was answered to the end."""
+    await gateway(2).start()
+    before = _workers(tmp_path)
+    held = await _connect(listener)
+    assert (await held.ask("/healthz")).status == 200
+    os.kill(os.getpid(), signal.SIGHUP)
+    closing = await held.ask("/healthz")
+    while closing["connection"] != "close":
+        await asyncio.sleep(0.05)
+        closing = await held.ask("/healthz")
+    assert closing.status == 200
+    await held.close()
+    await until(lambda: len(set(_workers(tmp_path)) - set(before)) == 2 and len(_workers(tmp_path)) == 2)
+    assert await _status(listener) == 200
+
+
+async def test_a_restart_that_fails_leaves_the_old_workers(
+    gateway: Gateway, tmp_path: Path, listener: socket.socket, caplog: pytest.LogCaptureFixture
+) -> None:
+    """When the new worker does not get ready, no old one is asked to go."""
+    caplog.set_level(logging.ERROR, "app.supervisor")
+    supervisor = gateway(2)
+    await supervisor.start()
+    before = _workers(tmp_path)
+    (tmp_path / "spools" / "w0.1.db").mkdir()
+    supervisor.restart()
+    await until(lambda: len(_told(caplog, "worker_not_replaced")) == 1)
+    assert "cannot open spool" in _told(caplog, "worker_not_replaced")[0]["error"]
+    await until(lambda: _workers(tmp_path) == before)
+    assert await _status(listener) == 200
+
+
+async def test_connections_are_divided_among_workers(
+    gateway: Gateway, tmp_path: Path, listener: socket.socket
+) -> None:
+    """Of many connections, made one after the other, each of two workers gets a good part."""
+    await gateway(2).start()
+    callers = [await _connect(listener) for _ in range(64)]
+    for caller in callers:
+        assert (await caller.ask("/healthz")).status == 200
+    counts: list[float] = []
+    while sum(counts) < 64:
+        text = (await callers[0].ask("/metrics")).body.decode()
+        series = [line for line in text.splitlines() if line.startswith("kingmaker_connections{")]
+        counts = [float(line.split()[1]) for line in series]
+        await asyncio.sleep(0.05)
+    for caller in callers:
+        await caller.close()
+    assert len(counts) == 2
+    assert min(counts) >= 8
 
 
 async def test_no_worker_comes_back_during_the_end(
@@ -108,7 +258,7 @@ async def test_no_worker_comes_back_during_the_end(
     killed, slow = _workers(tmp_path)
     os.kill(slow, signal.SIGSTOP)
     os.kill(killed, signal.SIGKILL)
-    await until(lambda: len(_pauses(caplog)) == 1)
+    await until(lambda: len(_told(caplog, "worker_ended")) == 1)
     stopping = asyncio.create_task(supervisor.stop())
     await asyncio.sleep(1)
     await until(lambda: _workers(tmp_path) == [slow], 9)
@@ -118,23 +268,50 @@ async def test_no_worker_comes_back_during_the_end(
 
 
 async def test_a_start_that_fails_leaves_no_worker(tmp_path: Path, listener: socket.socket) -> None:
-    """When one of two workers does not come up, the start is refused, and stopping ends the other."""
+    """When one of two workers does not come up, the start is refused with the reason, and the other ends."""
     (tmp_path / "spools" / "w1.db").mkdir(parents=True)
     supervisor = Supervisor(tmp_path, listener, 2)
-    with pytest.raises(WorkersNotReady, match="gateway worker w1 did not get ready"):
+    with pytest.raises(WorkersNotReady, match=r"gateway worker w1 did not get ready: cannot open spool .*w1"):
         await supervisor.start()
     await supervisor.stop()
     assert _workers(tmp_path) == []
 
 
-@pytest.mark.long
+async def test_workers_are_told_their_settings(tmp_path: Path, listener: socket.socket) -> None:
+    """Not on their command lines, which everybody can read."""
+    settings = GatewaySettings(drain_seconds=7, traces="https://user:secret@collector")
+    supervisor = Supervisor(tmp_path, listener, 1, settings)
+    await supervisor.start()
+    [pid] = _workers(tmp_path)
+    if os.path.exists(f"/proc/{pid}/environ"):  # noqa: ASYNC240  # a file of the kernel
+        told = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")  # noqa: ASYNC240
+        [settings_told] = [part for part in told if part.startswith(SETTINGS_VARIABLE.encode())]
+        assert b'"drain_seconds":7' in settings_told
+    assert b"secret" not in _command(pid)
+    await supervisor.stop()
+
+
 async def test_a_worker_that_hangs_is_killed_in_the_end(tmp_path: Path, listener: socket.socket) -> None:
-    """One that does not react is given the time to drain, and a little more."""
-    supervisor = Supervisor(tmp_path, listener, 1)
+    """One that does not even say that it lives is not waited for as long as one that drains."""
+    supervisor = Supervisor(tmp_path, listener, 1, GatewaySettings(drain_seconds=60))
     await supervisor.start()
     [pid] = _workers(tmp_path)
     os.kill(pid, signal.SIGSTOP)
-    started = time.monotonic()
-    await supervisor.stop()
-    assert DRAIN_SECONDS < time.monotonic() - started < DRAIN_SECONDS + 10
+    async with asyncio.timeout(30):
+        await supervisor.stop()
     assert _workers(tmp_path) == []
+
+
+async def test_a_closed_terminal_is_no_request_for_new_workers(tmp_path: Path) -> None:
+    """A gateway that was started at a terminal ends with it, by the same signal that elsewhere replaces."""
+    command = [str(Path(sys.executable).with_name("kingmaker")), "gateway", "--gateway-port", "0"]
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execv(command[0], [*command, "--data-dir", str(tmp_path / "data")])  # noqa: S606
+    said = b""
+    while b"http://" not in said:
+        said += await asyncio.to_thread(os.read, terminal, 4096)
+    os.close(terminal)
+    _, status = await asyncio.wait_for(asyncio.to_thread(os.waitpid, pid, 0), 30)
+    assert os.waitstatus_to_exitcode(status) in (0, 1)
+    await until(lambda: not [one for one, _ in processes() if str(tmp_path).encode() in _command(one)])

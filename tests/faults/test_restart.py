@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 
 import pytest
 
+from app.gateway.snapshots import FILE_NAME, read_snapshot
 from tests.app.product import Product, Server, answer_of, route
 
 
@@ -30,15 +30,15 @@ async def test_a_file_does_not_undo_what_a_person_has_moved(product: Product) ->
 async def test_the_snapshot_of_another_database_is_not_served(product: Product) -> None:
     """When the database was thrown away, gateways route by the new one, although both have equal versions."""
     server = await _started(product)
-    before = json.loads((server.data_dir / "snapshot.json").read_text())
+    before = read_snapshot(server.data_dir / FILE_NAME)
     assert (await server.stop()).code == 0
     for path in server.data_dir.glob("kingmaker.db*"):
         path.unlink()
     other = await product.arm("other")
     fresh = await product.serve(routes=[route(other, other)])
-    after = json.loads((fresh.data_dir / "snapshot.json").read_text())
-    assert after["version"] == before["version"]
-    assert after["keys"] != before["keys"]
+    after = read_snapshot(fresh.data_dir / FILE_NAME)
+    assert after.version == before.version
+    assert after.keys != before.keys
     async with fresh.caller() as caller:
         assert (await caller.ask(X_User_Id="ann")).body in answer_of("other")
 
@@ -48,7 +48,7 @@ async def test_a_damaged_snapshot_is_written_again(product: Product) -> None:
     """Half a file, or none, is made good at the next start."""
     server = await _started(product)
     assert (await server.stop()).code == 0
-    snapshot = server.data_dir / "snapshot.json"
+    snapshot = server.data_dir / FILE_NAME
     snapshot.write_bytes(snapshot.read_bytes()[:100])
     again = await product.serve()
     async with again.caller() as caller:

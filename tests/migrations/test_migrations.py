@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
@@ -22,7 +23,8 @@ from app.db.tables import metadata
 from tests.app.db.stage import driver_threads_gone, get_route, put_route, row_counts
 
 ROOT = Path(__file__).parents[2]
-HEAD = ScriptDirectory(str(Path(migrations.__path__[0]))).get_current_head()
+SCRIPTS = ScriptDirectory(str(Path(migrations.__path__[0])))
+HEAD = SCRIPTS.get_current_head()
 
 LOG_DDL = (
     "CREATE TABLE ddl_log (tag TEXT NOT NULL, lock_timeout TEXT NOT NULL)",
@@ -43,6 +45,15 @@ def differences(connection: Connection) -> list[Any]:
         connection, opts={"compare_type": True, "compare_server_default": True, "render_as_batch": True}
     )
     return list(compare_metadata(context, metadata))
+
+
+def undo(connection: Connection, revision: str) -> None:
+    """Undoes the newest step, which must be this one."""
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrations.__path__[0])))
+    config.attributes["connection"] = connection
+    assert MigrationContext.configure(connection).get_current_revision() == revision
+    command.downgrade(config, "-1")
 
 
 async def seen(url: str, look: Any) -> Any:
@@ -92,6 +103,22 @@ async def test_migrating_again_changes_nothing(empty_url: str) -> None:
     await database.close()
 
 
+async def test_every_step_can_be_undone_and_done_again(empty_url: str) -> None:
+    """Down to nothing, one step after the other, and up again: the same tables as at first."""
+    await migrate_database(empty_url)
+    revisions = [step.revision for step in SCRIPTS.walk_revisions()]
+    database = Database(empty_url)
+    for revision in revisions:
+        async with database.transaction() as connection:
+            await connection.run_sync(undo, revision)
+    async with database.read() as connection:
+        assert await connection.run_sync(tables_of) == {"alembic_version"}
+    assert await migrate_database(empty_url) == (None, HEAD)
+    async with database.read() as connection:
+        assert await connection.run_sync(differences) == []
+    await database.close()
+
+
 async def test_a_database_of_a_later_version_is_left_alone(empty_url: str) -> None:
     """After a deployment was rolled back, the older version says in a line why it does not start."""
     await migrate_database(empty_url)
@@ -105,7 +132,7 @@ async def test_a_database_of_a_later_version_is_left_alone(empty_url: str) -> No
 
 async def test_a_failed_migration_leaves_nothing(empty_url: str) -> None:
     """When a step fails, the tables that were made before it are gone again, and the next run can succeed."""
-    last = "timeline"
+    last = "shadow_answers"
     database = Database(empty_url)
     async with database.transaction() as connection:
         await connection.execute(text(f"CREATE TABLE {last} (id INTEGER)"))

@@ -335,9 +335,9 @@ def test_loopback_private_and_public_addresses_are_allowed(url: str) -> None:
 @pytest.mark.parametrize(
     ("url", "message"),
     [
-        ("https://model/", "must have scheme http, got 'https'"),
-        ("model:9001", "must have scheme http, got 'model'"),
-        ("//model/", "must have scheme http, got 'none'"),
+        ("ftp://model/", "must have scheme http, https or http+unix, got 'ftp'"),
+        ("model:9001", "must have scheme http, https or http+unix, got 'model'"),
+        ("//model/", "must have scheme http, https or http+unix, got 'none'"),
         ("http:///score", "must name a host and a port above 0, got 'http:///score'"),
         ("http://model:0/", "must name a host and a port above 0, got 'http://model:0/'"),
         ("http://model:99999/", "is not a URL ("),

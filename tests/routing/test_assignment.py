@@ -15,7 +15,7 @@ from scipy.stats import chisquare
 from routing.assignment import Assignment, assign
 from routing.bucketing import bucket, unit_hash
 from routing.types import TOTAL_BP, Arm, Match, Reason, Role, Route, Share
-from routing.weights import arm_at, lay_out
+from routing.weights import lay_out
 
 OLD, NEW, THIRD, GONE = (
     Arm(id=1, name="old", url="http://a", role=Role.CHAMPION),
@@ -62,7 +62,7 @@ def test_the_propensity_is_the_share_that_the_draw_used(
     assert answer.propensity_bp == configured[answer.arm.id] > 0
     assert dict(answer.probabilities) == {arm: share for arm, share in configured.items() if share}
     assert sum(answer.probabilities.values()) == TOTAL_BP
-    assert arm_at(split.shares, bucket(answer.unit_hash)) == answer.arm.id
+    assert split.arm_at(bucket(answer.unit_hash)) == answer.arm
 
 
 @pytest.mark.parametrize("sticky", [True, False])

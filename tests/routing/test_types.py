@@ -93,10 +93,10 @@ def test_facts_are_frozen() -> None:
 
 
 def test_look_ups_find_what_is_there_and_nothing_else() -> None:
-    """By id and by name; who is not there is None."""
+    """By bucket and by name; who is not there is None."""
     found = route()
     assert found.champion == OLD
-    assert (found.arm(2), found.arm(3)) == (NEW, None)
+    assert {found.arm_at(share.start_bp).id for share in found.shares} == set(found.probabilities)
     assert (found.arm_named("new"), found.arm_named("New")) == (NEW, None)
     assert (found.metric("conversion"), found.metric("profit")) == (METRIC, None)
 

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from routing.errors import BadWeights
-from routing.types import TOTAL_BP, Share
-from routing.weights import arm_at, check_weights, lay_out, probabilities
+from routing.types import TOTAL_BP, Arm, Match, Role, Route, Share, probabilities
+from routing.weights import check_weights, lay_out
 
 CHAMPION = 1
 CHALLENGERS = (2, 3, 4)
@@ -180,10 +180,11 @@ def test_an_arm_that_is_gone_keeps_no_unit(first: dict[int, int], second: dict[i
 def test_a_bucket_has_one_arm(weights: dict[int, int], bucket: int) -> None:
     """The look-up agrees with the division written out."""
     shares = laid_out(weights)
-    assert arm_at(shares, bucket) == owners(shares)[bucket]
-
-
-def test_a_bucket_beyond_the_last_is_refused() -> None:
-    """There is no arm for it, and no guess."""
-    with pytest.raises(BadWeights, match=r"bucket must be in \[0, 10000\), got 10000"):
-        arm_at(laid_out({CHAMPION: TOTAL_BP}), TOTAL_BP)
+    arms = tuple(
+        Arm(
+            id=arm, name=f"a{arm}", url="http://a", role=Role.CHAMPION if arm == CHAMPION else Role.CHALLENGER
+        )
+        for arm in (CHAMPION, *CHALLENGERS)
+    )
+    route = Route(id=1, name="r", match=Match(host="a"), arms=arms, shares=shares, salt="1:1", epoch=1)
+    assert route.arm_at(bucket).id == owners(shares)[bucket]

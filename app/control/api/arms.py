@@ -9,28 +9,39 @@ from fastapi import APIRouter
 from app.control.api.moves import change
 from app.control.api.parameters import ArmName, IfMatch, Reason, RouteName, Scope
 from app.control.auth import Operator
-from app.control.documents import BadDeclaration, arm_document, arm_of, headers_of
+from app.control.documents import (
+    BadDeclaration,
+    arm_document,
+    arm_of,
+    headers_of,
+    plain,
+    sample_of,
+    tls_of,
+)
 from app.control.schemas import ArmChange, ArmDocument
 from app.db import routes
 from app.db.errors import Conflict, NotFound
 from app.db.routes import StoredRoute
 from app.db.session import Connection
 from app.db.timeline import Entry, Kind
-from policies.errors import BadSpec
+from policies.errors import BadSpec, IllegalTransition
 from policies.lifecycle import with_arms
 from policies.spec import ArmSpec, arm_problems
+from routing.types import Role
 
 router = APIRouter(tags=["arms"])
 
 
-@router.post("/routes/{route}/arms", status_code=201)
+@router.post("/routes/{route}/arms", status_code=201, response_model_exclude_none=True)
 async def register_arm(
     name: RouteName, document: ArmDocument, context: Scope, caller: Operator
 ) -> ArmDocument:
-    """Register a challenger. It gets traffic once a rollout starts, or the split names it."""
-    if document.role != "challenger":
-        raise BadSpec("role", f"must be challenger for a new arm (promote it later), got {document.role!r}")
+    """Register a challenger, which gets traffic once a rollout starts or the split names it, or a shadow."""
+    if document.role == "champion":
+        bound = "must be challenger or shadow for a new arm (promote it later)"
+        raise BadSpec("role", f"{bound}, got {document.role!r}")
     arm = _checked(arm_of(document))
+    await context.places.require_arm(arm.name, arm.url)
 
     async def add(connection: Connection, route: StoredRoute, at_ms: int) -> tuple[StoredRoute, Entry]:
         if arm.name in route.arm_ids:
@@ -44,7 +55,7 @@ async def register_arm(
     return arm_document(arm)
 
 
-@router.patch("/routes/{route}/arms/{arm}")
+@router.patch("/routes/{route}/arms/{arm}", response_model_exclude_none=True)
 async def change_arm(
     name: RouteName,
     arm_name: ArmName,
@@ -53,7 +64,12 @@ async def change_arm(
     caller: Operator,
     if_match: IfMatch = None,
 ) -> ArmDocument:
-    """Change an arm's URL, labels or headers. A new model deserves a new arm, with evidence of its own."""
+    """Change how an arm is called, or make a challenger without traffic a shadow, or a shadow a challenger.
+
+    A new model deserves a new arm, with evidence of its own.
+    """
+    if wanted.url is not None:
+        await context.places.require_arm(arm_name, wanted.url)
 
     async def alter(connection: Connection, route: StoredRoute, _: int) -> tuple[StoredRoute, Entry] | None:
         before = _arm(route, arm_name)
@@ -62,7 +78,8 @@ async def change_arm(
             return None
         await routes.update_arm(connection, route.arm_ids[arm_name], after)
         arms = tuple(after if arm.name == arm_name else arm for arm in route.spec.arms)
-        fields = [name for name in ArmChange.model_fields if getattr(after, name) != getattr(before, name)]
+        shown = [plain(arm_document(arm)) for arm in (before, after)]
+        fields = [name for name in ArmChange.model_fields if shown[0].get(name) != shown[1].get(name)]
         entry = Entry(Kind.ARM_CHANGED, caller.name, f"changed {', '.join(fields)}", arm_name)
         return _with_arms(route, arms), entry
 
@@ -96,7 +113,7 @@ def _with_arms(route: StoredRoute, arms: tuple[ArmSpec, ...]) -> StoredRoute:
     Raises:
         IllegalTransition: an arm that would go is the champion or holds a share.
     """
-    rollout = with_arms(route.rollout, tuple(arm.name for arm in arms))
+    rollout = with_arms(route.rollout, tuple(arm.name for arm in arms if arm.answers))
     return replace(route, spec=replace(route.spec, arms=arms), rollout=rollout)
 
 
@@ -108,11 +125,18 @@ def _arm(route: StoredRoute, name: str) -> ArmSpec:
 
 
 def _changed(arm: ArmSpec, wanted: ArmChange) -> ArmSpec:
+    role = arm.role if wanted.role is None else Role(wanted.role)
+    if arm.role is Role.CHAMPION is not role:
+        raise IllegalTransition(f"role must stay champion until another arm is promoted, got {role.value!r}")
+    same_role = role is arm.role and wanted.sample is None
     return replace(
         arm,
         url=arm.url if wanted.url is None else wanted.url,
+        role=role,
         labels=arm.labels if wanted.labels is None else dict(wanted.labels),
         headers=arm.headers if wanted.headers is None else headers_of(wanted.headers),
+        sample_bp=arm.sample_bp if same_role else sample_of(wanted.sample),
+        tls=arm.tls if wanted.tls is None else tls_of(wanted.tls),
     )
 
 

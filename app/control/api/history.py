@@ -71,7 +71,7 @@ async def read_timeline(
 @router.get("/routes/{route}/champion")
 async def read_champion(name: RouteName, context: Scope, _: Viewer, at: _At = None) -> ChampionView:
     """Who was champion at a moment, since when, until when, and on what evidence."""
-    at_ms = now_ms() if at is None else _unix_ms("at", at)
+    at_ms = now_ms() if at is None else unix_ms("at", at)
     async with context.database.read() as connection:
         route_id = await find_route_id(connection, name)
         reign = await timeline.champion_at(connection, route_id, at_ms)
@@ -131,15 +131,15 @@ def _metric(sums: Sums) -> MetricSums:
 
 def _start_ms(field: str, text: str, zone: ZoneInfo) -> int:
     day = _date(text)
-    return _unix_ms(field, datetime.combine(day, time.min, zone) if day else _instant(field, text))
+    return unix_ms(field, datetime.combine(day, time.min, zone) if day else _instant(field, text))
 
 
 def _end_ms(field: str, text: str, zone: ZoneInfo) -> int:
     """The last millisecond of a date, or the moment itself: the day that begins by then is included."""
     day = _date(text)
     if day is None:
-        return _unix_ms(field, _instant(field, text))
-    return _unix_ms(field, datetime.combine(day, _LAST_MILLISECOND, zone))
+        return unix_ms(field, _instant(field, text))
+    return unix_ms(field, datetime.combine(day, _LAST_MILLISECOND, zone))
 
 
 def _date(text: str) -> date | None:
@@ -157,7 +157,12 @@ def _instant(field: str, text: str) -> datetime:
         raise BadSpec(field, f"{bound}, got {text!r}") from error
 
 
-def _unix_ms(field: str, at: datetime) -> int:
+def unix_ms(field: str, at: datetime) -> int:
+    """A time in Unix milliseconds.
+
+    Raises:
+        BadSpec: it has no time zone, or is too late to be written.
+    """
     if at.tzinfo is None:
         raise BadSpec(field, f"must carry its time zone, as in {at.replace(tzinfo=UTC).isoformat()}")
     if (at_ms := round(at.timestamp() * 1000)) > _LAST_MS:

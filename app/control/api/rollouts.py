@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from fastapi import APIRouter
 
 from app.control.api.moves import Move, move
 from app.control.api.parameters import IfMatch, Reason, RouteName, Scope
 from app.control.auth import Operator, Viewer
+from app.control.documents import weights_of
 from app.control.presentation import rollout_view
 from app.control.schemas import ArmAction, Because, KillSwitch, SplitChange, StartAction
 from app.control.views import RolloutView
 from app.db.routes import StoredRoute, load_route
 from app.db.timeline import Entry, Kind
 from policies import lifecycle
-from policies.errors import IllegalTransition
+from policies.errors import BadSpec, IllegalTransition
 from policies.lifecycle import Rollout
 from policies.types import Action, Phase
+from routing.types import Role
 
 router = APIRouter(tags=["rollout"])
 
@@ -38,7 +40,8 @@ async def set_split(
     """Divide the traffic anew. In the middle of a trial this suspends automatic steps until `resume`."""
 
     def decide(route: StoredRoute, at_ms: int) -> tuple[Rollout, Entry] | None:
-        weights = {**dict.fromkeys(route.rollout.weights, 0), **change.weights}
+        weights = weights_of(change.weights, route.spec.arms)
+        _require_no_shadows(route, weights)
         if weights == route.rollout.weights:
             return None
         entry = Entry(Kind.SPLIT_CHANGED, caller.name, change.reason)
@@ -52,6 +55,7 @@ async def start_trial(name: RouteName, action: StartAction, context: Scope, call
     """Put a challenger on trial with a share, for the first time or again."""
 
     def decide(route: StoredRoute, at_ms: int) -> tuple[Rollout, Entry]:
+        _require_no_shadow(route, action.arm)
         entry = Entry(Kind.ROLLOUT_STARTED, caller.name, action.reason, action.arm)
         return lifecycle.start(route.rollout, action.arm, action.share, at_ms), entry
 
@@ -65,6 +69,7 @@ async def promote_challenger(
     """Make a challenger the champion now, with all traffic."""
 
     def decide(route: StoredRoute, at_ms: int) -> tuple[Rollout, Entry]:
+        _require_no_shadow(route, action.arm)
         rollout = lifecycle.promote(route.rollout, action.arm, at_ms)
         return rollout, Entry(Kind.PROMOTED, caller.name, action.reason, rollout.champion)
 
@@ -129,6 +134,18 @@ async def release_kill_switch(
 ) -> RolloutView:
     """Divide the traffic by the split again."""
     return rollout_view(await move(context, name, _switched(False, caller.name, reason)))
+
+
+def _require_no_shadows(route: StoredRoute, weights: Mapping[str, int]) -> None:
+    for arm in route.spec.arms:
+        if arm.role is Role.SHADOW and arm.name in weights:
+            bound = "must be 0 or absent for a shadow arm, which answers nobody"
+            raise BadSpec(f"weights.{arm.name}", f"{bound}, got {weights[arm.name]}")
+
+
+def _require_no_shadow(route: StoredRoute, name: str | None) -> None:
+    if any(arm.name == name and arm.role is Role.SHADOW for arm in route.spec.arms):
+        raise IllegalTransition(f"arm {name!r} is a shadow and answers nobody: make it a challenger first")
 
 
 def _plain(change: Callable[[Rollout], Rollout], kind: Kind, actor: str, reason: str) -> Move:

@@ -75,6 +75,7 @@ async def put_route(
     if document.route != name:
         raise BadSpec("route", f"must be {name!r} as in the path, got {document.route!r}")
     spec, author = spec_of(document), Author(caller.name, now_ms())
+    await context.places.require_route(spec)
     declared = await _declare(context, spec, author, take_over, dry_run, if_match)
     response.status_code = HTTPStatus.CREATED if declared.created and not dry_run else HTTPStatus.OK
     if not dry_run:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -128,6 +129,33 @@ def test_what_is_exported_can_be_applied(kingmaker: Session, name: str) -> None:
 def test_a_file_without_routes_changes_nothing(kingmaker: Session) -> None:
     """An empty list is fine, and said to be one."""
     assert kingmaker.ok("apply", "-f", "-", text="routes: []") == "no routes\n"
+
+
+def test_settings_in_a_file_are_left_alone_and_said_to_be(kingmaker: Session, name: str) -> None:
+    """Its routes are declared; a note on stderr says who reads the rest, and JSON stays one document."""
+    text = f"gateway: {{body_bytes: 1MiB}}\nserver: {{workers: 2}}\n{declared(name)}"
+    ran = kingmaker("apply", "-f", "-", text=text)
+    assert (ran.exit_code, ran.stdout) == (0, f"{name}: created\n")
+    assert "standard input also holds settings (gateway, server), which apply leaves alone" in ran.stderr
+    ran = kingmaker("apply", "-f", "-", "--json", text=text)
+    assert json.loads(ran.stdout)["routes"][0]["route"] == name
+    ran = kingmaker("apply", "-f", "-", text="gateway: {body_bytes: 1MiB}")
+    assert (ran.exit_code, ran.stdout) == (0, "no routes\n")
+
+
+def test_a_shadow_is_exported_applied_and_shown(kingmaker: Session, name: str) -> None:
+    """With its sample; applied again, nothing changes."""
+    dark = '  - {name: dark, url: "http://127.0.0.1:9003/", role: shadow, sample: 0.25}\nsplit:'
+    more = (
+        "predictions: [{name: score, from: {response: /score}, type: numeric}]\n"
+        "upstream: {hedge_after: 100ms, health_check: {path: /healthz}, ejection: {base_time: 1m}}\n"
+    )
+    kingmaker.ok("apply", "-f", "-", text=declared(name, more=more).replace("split:", dark))
+    assert "shadow of 0.25" in kingmaker.ok("get", "route", name)
+    for text in (kingmaker.ok("export", name), kingmaker.ok("export", name, "--json")):
+        assert "health_check" in text
+        (applied,) = kingmaker.document("apply", "-f", "-", text=text)["routes"]
+        assert (applied["changes"], applied["kept"]) == ([], [])
 
 
 def test_routes_are_listed_and_shown(kingmaker: Session, route: str) -> None:

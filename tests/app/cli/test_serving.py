@@ -74,13 +74,58 @@ def test_a_bad_file_stops_the_start(tmp_path: Path) -> None:
         (("--workers", "0"), "workers must be in [1, 256], got 0"),
         (("--gateway-port", "8081"), "gateway_port and control_port must differ, got 8081 twice"),
         (("--workers", "many"), "--workers"),
+        (("--limit", "body_bytes=big"), "--limit body_bytes must be bytes, such as"),
+        (("--limit", "connections=0"), "--limit connections must be in [1, 1000000], got 0"),
+        (("--limit", "speed=1"), "--limit speed must be a known limit (head_bytes, "),
+        (("--limit", "speed"), "--limit must be NAME=VALUE, got 'speed'"),
     ],
 )
 def test_settings_that_cannot_be_are_usage_errors(arguments: tuple[str, ...], message: str) -> None:
     """Exit code 2, with field, bound and value."""
     ran = invoke("serve", *arguments)
     assert ran.exit_code == 2
-    assert message in ran.stderr
+    assert message in " ".join(ran.stderr.split())
+
+
+def test_a_variable_that_cannot_be_is_a_usage_error() -> None:
+    """It is named, with its bound and value."""
+    ran = invoke("gateway", env={"KINGMAKER_GATEWAY_IDLE_SECONDS": "0"})
+    assert ran.exit_code == 2
+    assert "KINGMAKER_GATEWAY_IDLE_SECONDS must be in [0.001, 86400], got 0.0" in " ".join(ran.stderr.split())
+
+
+@pytest.mark.parametrize("command", ["serve", "gateway", "control", "worker", "migrate", "keys list"])
+def test_every_process_reads_the_settings_of_its_file(command: str, tmp_path: Path) -> None:
+    """The data folder is the file's, unless a variable or a flag names another."""
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    config = tmp_path / "kingmaker.yaml"
+    config.write_text(f"server: {{data_dir: {blocked / 'data'}, gateway_port: 8080, control_port: 8080}}")
+    folder = str(blocked / "other")
+    told: list[tuple[tuple[str, ...], dict[str, str]]] = [
+        ((), {}),
+        ((), {"KINGMAKER_DATA_DIR": folder}),
+        (("--data-dir", folder), {"KINGMAKER_DATA_DIR": str(blocked / "unused")}),
+    ]
+    ports = ("--gateway-port", "0") if command == "serve" else ()
+    for (flags, env), used in zip(told, (blocked / "data", folder, folder), strict=True):
+        ran = invoke(*command.split(), "--config", str(config), *ports, *flags, env=env)
+        assert ran.exit_code == 1, ran.output
+        assert f"data_dir must be a folder that can be written, got {used}" in ran.stderr + ran.stdout
+
+
+def test_a_limit_of_the_file_holds_in_the_gateway_and_a_flag_comes_before_it(tmp_path: Path) -> None:
+    """A body beyond it is refused by the workers."""
+    config = tmp_path / "kingmaker.yaml"
+    config.write_text(
+        f"gateway: {{body_bytes: 100}}\nserver: {{data_dir: {tmp_path / 'data'}}}\n{declared('ads')}"
+    )
+    file = ("serve", *_PORTS, "--config", str(config))
+    for flags, status in (((), 413), (("--limit", "body_bytes=1KiB"), 200)):
+        with Server(*file, *flags) as server:
+            answer = httpx.post(f"{server.gateway}/v1/decide/ads", json={"unit": "u" * 200})
+            assert answer.status_code == status
+            assert server.stop() == 0
 
 
 def test_a_part_knows_nothing_of_the_ports_of_others(tmp_path: Path) -> None:

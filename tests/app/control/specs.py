@@ -9,7 +9,18 @@ from hypothesis import strategies as st
 from policies.metrics import Metric
 from policies.spec import Advance, Approval, ArmSpec, Guardrail, Policy, RouteSpec
 from policies.types import Aggregate, Better, Kind, Missing
-from routing.types import TOTAL_BP, ArmHeader, Match, Role, UnitKind, UnitSource, Upstream
+from routing.types import (
+    TOTAL_BP,
+    ArmHeader,
+    Ejection,
+    HealthCheck,
+    Match,
+    Prediction,
+    Role,
+    UnitKind,
+    UnitSource,
+    Upstream,
+)
 
 _names = st.builds(str.__add__, st.sampled_from("abc123"), st.text("abc123._-", max_size=9))
 _texts = st.text(st.characters(codec="utf-8"), max_size=12)
@@ -66,12 +77,37 @@ _policies = st.builds(
     day_length_ms=st.integers(1_000, 86_400_000),
     timezone=st.sampled_from(["UTC", "Europe/Berlin", "America/New_York"]),
 )
+_predictions = st.builds(
+    Prediction, name=_names, pointer=_names.map(lambda name: f"/{name}/0"), numeric=st.booleans()
+)
+_ejections = st.builds(
+    Ejection,
+    consecutive_failures=st.integers(1, 1_000),
+    failure_percent=st.integers(1, 100),
+    minimum_requests=st.integers(1, 10**6),
+    interval_ms=st.integers(100, 3_600_000),
+    base_ms=st.integers(1, 1_000_000),
+    longest_ms=st.integers(1_000_000, 86_400_000),
+)
+_health_checks = st.builds(
+    HealthCheck,
+    path=_names.map(lambda name: f"/{name}?deep=1"),
+    interval_ms=st.integers(60_000, 3_600_000),
+    timeout_ms=st.integers(1, 60_000),
+    failures=st.integers(1, 100),
+    successes=st.integers(1, 100),
+)
 _upstreams = st.builds(
     Upstream,
-    timeout_ms=st.integers(1, 3_600_000),
+    timeout_ms=st.integers(1_000, 3_600_000),
     connect_timeout_ms=st.integers(1, 60_000),
     max_connections=st.integers(1, 65_536),
+    max_waiting=st.integers(0, 10**6),
     fallback=st.booleans(),
+    retry_percent=st.integers(0, 10),
+    hedge_ms=st.none() | st.integers(1, 999),
+    ejection=_ejections,
+    health_check=st.none() | _health_checks,
 )
 
 
@@ -79,6 +115,7 @@ _upstreams = st.builds(
 def specs(draw: st.DrawFn) -> RouteSpec:
     """Every route that can be declared."""
     names = draw(st.lists(_names, min_size=1, max_size=4, unique=True))
+    shadows = draw(st.lists(_names, max_size=2, unique=True).map(lambda names: [f"s-{n}" for n in names]))
     champion = draw(st.sampled_from(names))
     cuts = sorted(draw(st.lists(st.integers(0, TOTAL_BP), min_size=len(names) - 1, max_size=len(names) - 1)))
     shares = [high - low for low, high in zip([0, *cuts], [*cuts, TOTAL_BP], strict=True)]
@@ -96,11 +133,16 @@ def specs(draw: st.DrawFn) -> RouteSpec:
                 tuple(draw(st.lists(_headers, max_size=2, unique_by=lambda header: header.name))),
             )
             for name in names
+        )
+        + tuple(
+            ArmSpec(name, "http://127.0.0.1:9001/", Role.SHADOW, sample_bp=draw(st.integers(1, TOTAL_BP)))
+            for name in shadows
         ),
         weights=dict(zip(names, shares, strict=True)),
         match=draw(_matches),
         unit=draw(_units),
         metrics=tuple(metrics),
+        predictions=tuple(draw(st.lists(_predictions, max_size=2, unique_by=lambda each: each.name))),
         policy=replace(policy, goal=goal),
         upstream=draw(_upstreams),
         allow_force=draw(st.booleans()),

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import msgspec
 from fastapi import FastAPI
 from sqlalchemy import select
 
@@ -22,7 +21,7 @@ from app.db.routes import load_route
 from app.db.session import Database
 from app.db.tables import metadata
 from app.db.timeline import Entry, Kind
-from app.gateway.snapshots import FILE_NAME
+from app.gateway.snapshots import FILE_NAME, read_snapshot
 from app.publisher import Publisher
 from policies.types import Phase
 from routing.snapshot import Snapshot
@@ -103,7 +102,7 @@ class Stage:
 
     def snapshot(self) -> Snapshot:
         """The file that gateways watch."""
-        return msgspec.json.decode((self.folder / FILE_NAME).read_bytes(), type=Snapshot)
+        return read_snapshot(self.folder / FILE_NAME)
 
     def published(self, route: str = "ads") -> Route:
         """A route as gateways have it."""

@@ -22,10 +22,10 @@ async def test_a_registered_challenger_waits_without_traffic(ads: Stage) -> None
 @pytest.mark.parametrize(
     ("body", "field", "message"),
     [
-        (arm("third", url="ftp://127.0.0.1/"), "url", "scheme http, got 'ftp'"),
+        (arm("third", url="ftp://127.0.0.1/"), "url", "scheme http, https or http+unix, got 'ftp'"),
         (arm("Third"), "name", "must match"),
         (arm("third", headers={"Host": "x"}), "headers.Host", "the gateway sets itself"),
-        (arm("third", role="champion"), "role", "must be challenger for a new arm"),
+        (arm("third", role="champion"), "role", "must be challenger or shadow for a new arm"),
         (arm("third", weight=1), "weight", "is not a known field"),
         ({"name": "third"}, "url", "is required"),
     ],
@@ -80,9 +80,16 @@ async def test_a_change_to_what_is_already_so_does_nothing(ads: Stage, body: Jso
 @pytest.mark.parametrize(
     ("body", "field", "message"),
     [
-        ({"url": "https://127.0.0.1/"}, "url", "scheme http"),
+        ({"url": "ftp://127.0.0.1/"}, "url", "scheme http, https or http+unix, got 'ftp'"),
         ({"headers": {"Kingmaker-Arm": "x"}}, "headers.Kingmaker-Arm", "the gateway sets itself"),
-        ({"role": "champion"}, "role", "is not a known field"),
+        ({"role": "champion"}, "role", "'challenger' or 'shadow', got 'champion'"),
+        (
+            {"sample": 0.5},
+            "sample",
+            "must be left out for an arm that is no shadow, got 0.5 for a challenger",
+        ),
+        ({"tls": {"ca": "/ca.pem"}}, "tls", "unless the url has scheme https, got 'http'"),
+        ({"tls": {"cert": "/ca.pem"}}, "tls.cert", "is not a known field"),
         ({"labels": {"a": 1}}, "labels.a", "string, got 1"),
     ],
 )

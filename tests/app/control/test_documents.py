@@ -8,7 +8,7 @@ import pytest
 import yaml
 from hypothesis import given, settings
 
-from app.config import load_documents
+from app.config import load_configuration
 from app.control.documents import BadDeclaration, document_of, parse_route, plain, spec_of
 from app.control.schemas import PolicyDocument, RouteDocument
 from policies.spec import RouteSpec, problems
@@ -16,6 +16,7 @@ from tests.app.control.specs import specs
 from tests.app.control.stage import Json, Stage, arm, document, faults
 
 SECRET = "hunter2-is-a-secret"
+SCORE = {"name": "score", "from": {"response": "/score"}, "type": "numeric"}
 BINARY = {"name": "conversion", "kind": "binary"}
 
 BAD: list[tuple[Json, str, str]] = [
@@ -55,6 +56,7 @@ BAD: list[tuple[Json, str, str]] = [
     ({"policy": {"approval": "perhaps"}}, "policy.approval", "got 'perhaps'"),
     ({"unit": {}}, "unit", "exactly one of header, json, cookie, query, got none"),
     ({"unit": {"header": "A", "cookie": "b"}}, "unit", "exactly one of header, json, cookie, query, got"),
+    ({"unit": {"query": ""}}, "unit.query", "at least 1 character"),
     ({"unit": {"json": "user"}}, "unit.json", "a JSON pointer such as /user/id, got 'user'"),
     ({"unit": {"header": "X User"}}, "unit.header", "the name of a header, got 'X User'"),
     ({"match": {}}, "match", "path_prefix, host or both, got neither"),
@@ -65,6 +67,22 @@ BAD: list[tuple[Json, str, str]] = [
     ({"upstream": {"timeout": "0s"}}, "upstream.timeout", "[1, 3600000] ms, got 0"),
     ({"upstream": {"timeout": 2}}, "upstream.timeout", "string, got 2"),
     ({"upstream": {"fallback": "yes"}}, "upstream.fallback", "boolean, got 'yes'"),
+    ({"upstream": {"retry_percent": 11}}, "upstream.retry_percent", "[0, 10], got 11"),
+    ({"upstream": {"hedge_after": "2s"}}, "upstream.hedge_after", "less than the timeout 2000 ms, got 2000"),
+    ({"upstream": {"ejection": {"base": "1s"}}}, "upstream.ejection.base", "is not a known field"),
+    ({"upstream": {"ejection": {"interval": "1ms"}}}, "upstream.ejection.interval", "3600000] ms, got 1"),
+    ({"upstream": {"health_check": {}}}, "upstream.health_check.path", "is required"),
+    ({"upstream": {"health_check": {"path": "x"}}}, "upstream.health_check.path", "starts with /"),
+    ({"predictions": [SCORE | {"name": "Score"}]}, "predictions.0.name", "must match [a-z0-9]"),
+    ({"predictions": [SCORE | {"from": {"response": "s"}}]}, "predictions.0.from.response", "got 's'"),
+    ({"predictions": [SCORE | {"from": {"json": "/s"}}]}, "predictions.0.from.json", "is not a known field"),
+    ({"predictions": [SCORE | {"type": "text"}]}, "predictions.0.type", "got 'text'"),
+    ({"predictions": [SCORE, SCORE]}, "predictions", "different names, got 'score' 2 times"),
+    (
+        {"arms": [arm("old", role="champion", tls={"ca": "/ca.pem"}), arm("new")]},
+        "arms.0.tls",
+        "unless the url has scheme https, got 'http'",
+    ),
     ({"colour": "red"}, "colour", "is not a known field"),
     ({"policy": {"winning_day": 3}}, "policy.winning_day", "is not a known field"),
     ({"arms": [arm("old", role="champion", uri="x"), arm("new")]}, "arms.0.uri", "is not a known field"),
@@ -72,10 +90,9 @@ BAD: list[tuple[Json, str, str]] = [
     ({"split": None}, "split", "must be"),
 ]
 URLS = [
-    ("ftp://127.0.0.1/score", "scheme http, got 'ftp'"),
-    ("https://127.0.0.1/score", "scheme http, got 'https'"),
-    ("127.0.0.1", "scheme http, got 'none'"),
-    ("", "scheme http, got 'none'"),
+    ("ftp://127.0.0.1/score", "scheme http, https or http+unix, got 'ftp'"),
+    ("127.0.0.1", "scheme http, https or http+unix, got 'none'"),
+    ("", "scheme http, https or http+unix, got 'none'"),
     ("http://", "must name a host"),
     ("http://127.0.0.1:99999/", "is not a URL"),
     ("http://127.0.0.1:0/", "a port above 0"),
@@ -105,9 +122,7 @@ async def test_a_bad_document_is_refused_by_field_and_nothing_changes(
 
 
 @pytest.mark.parametrize(("url", "message"), URLS)
-async def test_an_arm_is_reached_by_plain_http_at_a_host_that_may_be_called(
-    ads: Stage, url: str, message: str
-) -> None:
+async def test_an_arm_is_reached_at_a_place_that_may_be_called(ads: Stage, url: str, message: str) -> None:
     """Other schemes, no host, and the addresses that clouds keep secrets at are refused."""
     before = await ads.state()
     answer = await ads.put(document(arms=[arm("old", role="champion", url=url), arm("new")]))
@@ -189,7 +204,7 @@ def test_a_route_survives_the_way_to_the_wire_and_back(spec: RouteSpec) -> None:
     exported = document_of(spec)
     assert spec_of(exported) == spec
     assert parse_route(plain(exported)) == spec
-    (read,) = load_documents(yaml.safe_dump(plain(exported), sort_keys=False), "routes.yaml")
+    (read,) = load_configuration(yaml.safe_dump(plain(exported), sort_keys=False), "x").routes
     assert parse_route(read) == spec
 
 

@@ -85,7 +85,7 @@ async def test_it_is_served_with_every_operation_of_the_contract(stage: Stage) -
     assert api["openapi"].startswith("3.1")
     assert (api["info"]["title"], api["info"]["version"]) == ("Kingmaker", VERSION)
     actions = ("start", "promote", "rollback", "pause", "resume", "approve")
-    reads = ("rollout", "evaluations", "timeline", "metrics", "champion")
+    reads = ("rollout", "evaluations", "timeline", "metrics", "champion", "shadow")
     assert {(method, path) for method, path, _ in _operations(api)} >= {
         *((method, "/v1/routes/{route}") for method in ("PUT", "GET", "DELETE")),
         ("GET", "/v1/routes"),

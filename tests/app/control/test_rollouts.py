@@ -91,12 +91,7 @@ async def test_every_action_is_carried_out_noted_and_published(
     assert ads.snapshot().version == version + 1
     route = ads.published()
     assert (route.champion.name, route.kill_switch) == (rollout["champion"], rollout["kill_switch"])
-    held = {found.name: 0 for found in route.arms}
-    for share in route.shares:
-        found = route.arm(share.arm_id)
-        assert found is not None
-        held[found.name] += share.end_bp - share.start_bp
-    assert held == rollout["weights"]
+    assert {found.name: route.probabilities.get(found.id, 0) for found in route.arms} == rollout["weights"]
 
 
 ILLEGAL = {

@@ -16,8 +16,7 @@ from app.db.session import Database
 from app.db.tables import allocations
 from app.db.timeline import Entry, Kind
 from policies.lifecycle import Rollout, pause, promote, resume, set_split
-from routing.types import TOTAL_BP
-from routing.weights import arm_at, probabilities
+from routing.types import TOTAL_BP, Share, probabilities
 from tests.app.db.stage import START_MS, get_route, put_route, route_spec, row_counts, save, timeline_of
 
 NOW_MS = START_MS + 1_000
@@ -151,6 +150,11 @@ async def test_every_change_of_shares_is_an_allocation(database: Database) -> No
     ]
 
 
+def owner(shares: Sequence[Share], bucket: int) -> int:
+    """The arm that answers a bucket."""
+    return next(share.arm_id for share in shares if bucket < share.end_bp)
+
+
 async def test_shares_are_laid_out_anew_with_the_fewest_moves(database: Database) -> None:
     """A challenger that grows keeps every bucket that it had; without a change of shares none moves."""
     route = await put_route(database)
@@ -158,8 +162,8 @@ async def test_shares_are_laid_out_anew_with_the_fewest_moves(database: Database
     assert probabilities(route.shares) == {old: 9_000, new: 1_000}
     grown = await save(database, route, split(route, 5_000), Kind.SPLIT_CHANGED)
     assert probabilities(grown.shares) == {old: 5_000, new: 5_000}
-    kept = [bucket for bucket in range(TOTAL_BP) if arm_at(route.shares, bucket) == new]
-    assert {arm_at(grown.shares, bucket) for bucket in kept} == {new}
+    kept = [bucket for bucket in range(TOTAL_BP) if owner(route.shares, bucket) == new]
+    assert {owner(grown.shares, bucket) for bucket in kept} == {new}
     resumed = await save(database, grown, resume(grown.rollout), Kind.RESUMED)
     assert resumed.shares == grown.shares
 

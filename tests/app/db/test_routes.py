@@ -16,7 +16,18 @@ from policies.metrics import Metric
 from policies.spec import Advance, Approval, ArmSpec, Guardrail, Policy, RouteSpec
 from policies.types import Aggregate, Better, Missing
 from policies.types import Kind as MetricKind
-from routing.types import ArmHeader, Match, Role, UnitKind, UnitSource, Upstream
+from routing.types import (
+    ArmHeader,
+    Ejection,
+    HealthCheck,
+    Match,
+    Prediction,
+    Role,
+    Tls,
+    UnitKind,
+    UnitSource,
+    Upstream,
+)
 from tests.app.db.stage import DAY_MS, START_MS, get_route, put_route, route_spec, row_counts, save
 
 LATER_MS = START_MS + DAY_MS
@@ -31,6 +42,7 @@ FULL = RouteSpec(
             headers=(ArmHeader(name="Authorization", env="TOKEN"), ArmHeader(name="X-Tier", value="gold")),
         ),
         ArmSpec("newer", "http://10.0.0.3/", Role.CHALLENGER),
+        ArmSpec("dark", "https://10.0.0.4/", Role.SHADOW, sample_bp=1, tls=Tls(ca="/ca.pem", key="/key.pem")),
     ),
     weights={"old": 6_667, "new": 3_333, "newer": 0},
     match=Match(path_prefix="/v1/chat/completions", host="ads.example.com"),
@@ -39,6 +51,7 @@ FULL = RouteSpec(
         Metric("cost", MetricKind.CONTINUOUS, Better.LOWER, 1_000, Aggregate.SUM, Missing.ZERO),
         Metric("conversion", MetricKind.BINARY),
     ),
+    predictions=(Prediction(name="score", pointer="/score", numeric=True),),
     policy=Policy(
         goal="conversion",
         confidence=0.95,
@@ -50,7 +63,17 @@ FULL = RouteSpec(
         day_length_ms=3_600_000,
         timezone="Europe/Berlin",
     ),
-    upstream=Upstream(timeout_ms=100, connect_timeout_ms=10, max_connections=3, fallback=False),
+    upstream=Upstream(
+        timeout_ms=100,
+        connect_timeout_ms=10,
+        max_connections=3,
+        max_waiting=0,
+        fallback=False,
+        retry_percent=5,
+        hedge_ms=50,
+        ejection=Ejection(consecutive_failures=3),
+        health_check=HealthCheck(path="/healthz", failures=1),
+    ),
     allow_force=True,
 )
 
@@ -67,7 +90,7 @@ async def test_a_route_is_read_as_it_was_declared(database: Database) -> None:
     stored = await put_route(database, FULL)
     assert stored.spec == FULL
     assert stored.name == FULL.name
-    assert list(stored.arm_ids) == ["old", "new", "newer"]
+    assert list(stored.arm_ids) == ["old", "new", "newer", "dark"]
     assert (stored.version, stored.frozen_through_ms, stored.created_at_ms) == (1, 0, START_MS)
 
 
@@ -79,6 +102,16 @@ async def test_roles_and_split_are_those_of_the_rollout(database: Database) -> N
     assert {arm.name: arm.role for arm in now.spec.arms} == {"old": Role.CHALLENGER, "new": Role.CHAMPION}
     assert now.spec.weights == {"old": 0, "new": 10_000}
     assert now.spec == routes.placed(route.spec, now.rollout)
+
+
+async def test_a_shadow_arm_is_no_part_of_the_rollout(database: Database) -> None:
+    """Whoever is promoted, it stays a shadow, and no share is ever its."""
+    route = await put_route(database, FULL)
+    assert set(route.rollout.weights) == {"old", "new", "newer"}
+    await save(database, route, promote(route.rollout, "new", LATER_MS), Kind.PROMOTED)
+    now = await get_route(database, FULL.name)
+    assert {arm.name: arm.role for arm in now.spec.arms}["dark"] is Role.SHADOW
+    assert now.arm_ids["dark"] not in {share.arm_id for share in now.shares}
 
 
 async def test_all_live_routes_are_listed_by_name(database: Database) -> None:

@@ -15,8 +15,20 @@ from policies.lifecycle import promote, set_kill_switch, start, with_arms
 from policies.spec import ArmSpec
 from routing.errors import BadSnapshot
 from routing.snapshot import Snapshot
-from routing.types import ArmHeader, Match, MetricRule, Role, UnitKind, UnitSource, Upstream
-from routing.weights import probabilities
+from routing.types import (
+    ArmHeader,
+    Ejection,
+    HealthCheck,
+    Match,
+    MetricRule,
+    Prediction,
+    Role,
+    Tls,
+    UnitKind,
+    UnitSource,
+    Upstream,
+    probabilities,
+)
 from tests.app.db.stage import START_MS, put_route, route_spec, save
 
 
@@ -55,10 +67,20 @@ async def test_it_holds_everything_that_a_gateway_needs(signed: Database) -> Non
                 "old", "http://127.0.0.1:1/a", Role.CHAMPION, headers=(ArmHeader(name="A", env="TOKEN"),)
             ),
             ArmSpec("new", "http://127.0.0.1:2/b"),
+            ArmSpec("dark", "https://127.0.0.1:3/c", Role.SHADOW, sample_bp=500, tls=Tls(ca="/ca.pem")),
         ),
+        predictions=(Prediction(name="score", pointer="/score", numeric=False),),
         match=Match(path_prefix="/x", host="ads.example.com"),
         unit=UnitSource(kind=UnitKind.COOKIE, name="uid"),
-        upstream=Upstream(timeout_ms=1, connect_timeout_ms=2, max_connections=3, fallback=False),
+        upstream=Upstream(
+            timeout_ms=4,
+            connect_timeout_ms=2,
+            max_connections=3,
+            fallback=False,
+            hedge_ms=1,
+            ejection=Ejection(consecutive_failures=3),
+            health_check=HealthCheck(path="/healthz"),
+        ),
         allow_force=True,
     )
     stored = await put_route(signed, spec)
@@ -70,7 +92,10 @@ async def test_it_holds_everything_that_a_gateway_needs(signed: Database) -> Non
     assert [(arm.id, arm.name, arm.url, arm.role) for arm in route.arms] == [
         (stored.arm_ids["old"], "old", "http://127.0.0.1:1/a", Role.CHAMPION),
         (stored.arm_ids["new"], "new", "http://127.0.0.1:2/b", Role.CHALLENGER),
+        (stored.arm_ids["dark"], "dark", "https://127.0.0.1:3/c", Role.SHADOW),
     ]
+    assert (route.arms[2].sample_bp, route.arms[2].tls) == (500, Tls(ca="/ca.pem"))
+    assert route.predictions == spec.predictions
     assert route.arms[0].headers == (ArmHeader(name="A", env="TOKEN"),)
     assert probabilities(route.shares) == {stored.arm_ids["old"]: 9_000, stored.arm_ids["new"]: 1_000}
     assert msgspec.json.decode(msgspec.json.encode(snapshot), type=Snapshot) == snapshot

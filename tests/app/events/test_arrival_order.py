@@ -10,7 +10,7 @@ from app.db import tables
 from app.db.rollups import RollupKey
 from app.db.tables import DECISIONS
 from app.events.recorder import record
-from app.events.types import DecisionEvent, Event, OutcomeEvent
+from app.events.types import DecisionEvent, Event, OutcomeEvent, ShadowEvent
 from policies.metrics import ERROR, LATENCY, Outcome, combine
 from policies.rollups import Sums
 from policies.types import Missing
@@ -59,6 +59,8 @@ def expected(books: Books, placed: list[Placed]) -> dict[RollupKey, Sums]:
     observed: dict[str, DecisionEvent] = {}
     standing: dict[tuple[str, str], dict[str, Outcome]] = {}
     for event, spool, seq in placed:
+        if isinstance(event, ShadowEvent):
+            continue  # it makes no decision, and adds to no sum
         name = decision_id(event.decision)
         decisions[name] = event.decision
         if isinstance(event, OutcomeEvent):

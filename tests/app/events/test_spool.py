@@ -16,7 +16,7 @@ from queue import SimpleQueue
 
 import pytest
 
-from app.events.spool import MAX_WAITING, Spool, SpoolError, mark_path
+from app.events.spool import MAX_ROW_EVENTS, MAX_WAITING, Spool, SpoolError, mark_path
 from app.events.spool_reader import acknowledge, read_batch, spool_id
 from app.events.types import DecisionEvent, Event, OutcomeEvent
 from tests.app.events.doomed import DECISIONS, outcome
@@ -33,9 +33,10 @@ def path(tmp_path: Path) -> Path:
 
 
 def numbers(path: Path) -> list[int]:
-    """The sequence numbers that a spool holds."""
+    """The sequence numbers of the events that a spool holds: a row has that of its last one."""
     with closing(sqlite3.connect(path)) as connection:
-        return [row[0] for row in connection.execute("SELECT seq FROM events ORDER BY seq")]
+        rows = connection.execute("SELECT seq, body FROM events ORDER BY seq").fetchall()
+    return [number for seq, body in rows for number in range(seq - len(json.loads(body)) + 1, seq + 1)]
 
 
 def until(condition: Callable[[], bool]) -> None:
@@ -70,6 +71,20 @@ def test_numbers_are_not_used_again_when_everything_was_deleted(path: Path) -> N
     spool.close()
     write(path, made(claims(9)))
     assert numbers(path) == [6]
+
+
+def test_a_row_holds_only_so_many_events(path: Path) -> None:
+    """What is written together goes into several rows then, and comes back in order."""
+    answers: SimpleQueue[SpoolError | None] = SimpleQueue()
+    spool = Spool(path)
+    sent = [outcome(number) for number in range(2 * MAX_ROW_EVENTS + 1)]
+    spool.commit(sent, answers.put)
+    assert answers.get(timeout=10) is None
+    spool.close()
+    assert events(path) == sent
+    with closing(sqlite3.connect(path)) as connection:
+        rows = connection.execute("SELECT seq FROM events ORDER BY seq").fetchall()
+    assert rows == [(MAX_ROW_EVENTS,), (2 * MAX_ROW_EVENTS,), (2 * MAX_ROW_EVENTS + 1,)]
 
 
 def test_an_outcome_is_on_disk_when_it_is_acknowledged(path: Path) -> None:
@@ -224,7 +239,7 @@ def test_a_disk_that_hangs_fills_no_memory(path: Path) -> None:
     spool.commit([outcome(2)], answers.put)
     assert isinstance(answers.get(block=False), SpoolError)
     assert (spool.dropped, spool.waiting) == (3, MAX_WAITING)
-    spool._queue.clear()
+    spool._events.clear()
     going_on.set()
     spool.close()
     assert events(path) == [outcome(1)]
@@ -254,16 +269,21 @@ def another(path: Path) -> None:
 
 
 def lower(path: Path) -> None:
-    """A mark in the middle."""
+    """A mark in the middle, within a row."""
     acknowledge(path, spool_id(path), 7)
 
 
-@pytest.mark.parametrize(("mark", "left"), [(None, 20), (garbled, 20), (another, 20), (lower, 13)])
+@pytest.mark.parametrize(("mark", "left"), [(None, 20), (garbled, 20), (another, 20), (lower, 15)])
 def test_only_what_lies_below_the_mark_is_deleted(
     path: Path, mark: Callable[[Path], None] | None, left: int
 ) -> None:
-    """A mark that is missing, unreadable or another spool's deletes nothing."""
-    write(path, *(made(claims(number)) for number in range(20)))
+    """A mark that is missing, unreadable or another spool's deletes nothing; rows are deleted whole."""
+    spool = Spool(path)
+    answers: SimpleQueue[SpoolError | None] = SimpleQueue()
+    for start in range(0, 20, 5):
+        spool.commit([outcome(number) for number in range(start, start + 5)], answers.put)
+        assert answers.get(timeout=10) is None
+    spool.close()
     if mark is not None:
         mark(path)
     spool = Spool(path)

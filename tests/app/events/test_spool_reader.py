@@ -16,7 +16,7 @@ from app.events.spool_reader import acknowledge, read_batch, spool_id
 from app.events.types import DecisionEvent, OutcomeEvent, decode, encode
 from routing.tokens import Claims
 from routing.types import Reason
-from tests.app.events.facts import claims, made, told, write
+from tests.app.events.facts import answered, claims, copied, made, told, write
 
 FIVE = tuple(made(claims(number)) for number in range(5))
 ID = "0" * 32
@@ -24,10 +24,25 @@ ID = "0" * 32
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """A spool with five events, closed."""
+    """A spool with five events in as many rows, closed."""
     path = tmp_path / "w0.db"
-    write(path, *FIVE)
+    for event in FIVE:
+        write(path, event)
     return path
+
+
+@pytest.fixture
+def packed(path: Path) -> Path:
+    """A spool with the same events in two rows, of two and of three."""
+    execute(path, "DELETE FROM events")
+    pack(path, 2, FIVE[:2])
+    pack(path, 5, FIVE[2:])
+    return path
+
+
+def pack(path: Path, seq: int, events: object) -> None:
+    """Adds a row."""
+    execute(path, "INSERT INTO events (seq, body) VALUES (?, ?)", seq, encode(events))
 
 
 def execute(path: Path, statement: str, *values: object) -> None:
@@ -47,7 +62,67 @@ def test_a_batch_is_what_comes_next(
     batch = read_batch(path, after, limit)
     assert (batch.first_seq, batch.events) == (first, events)
     assert batch.last_seq == after + len(events)
+    assert batch.newest_seq == 5
     assert batch.spool_id == spool_id(path)
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 10])
+@pytest.mark.parametrize("after", range(7))
+def test_rows_are_read_whole(packed: Path, after: int, limit: int) -> None:
+    """A batch ends at the end of a row; of a row that is known in part, the rest is read."""
+    batch = read_batch(packed, after, limit)
+    end = 2 if after < 2 and limit <= 2 - after else 5
+    assert batch.events == FIVE[after:end]
+    assert (batch.first_seq, batch.newest_seq) == (after + 1, 5)
+
+
+CLAIMS = """{"route_id":1,"arm_id":2,"unit_hash":%d,"has_unit":false,"reason":"SPLIT","propensity_bp":5000,
+"epoch":1,"snapshot":1,"at_ms":1728043200000,"nonce":%d}"""
+DECISION = (
+    """{"type":"decision","decision":%s,"served_arm_id":2,"status":200,"error":false,"latency_ms":8.0}"""
+)
+OUTCOME = """{"type":"outcome","decision":%s,"metric":"conversion","value":1.0,"at_ms":1728043201000,
+"received_at_ms":1728043202000,"key":"k"}"""
+
+
+def test_a_spool_of_the_first_version_is_read(path: Path) -> None:
+    """There a row holds one event, and everything is an object: also before rows that hold arrays."""
+    outcome = told(claims(3), "conversion", 1.0, key="k")
+    execute(path, "DELETE FROM events")
+    execute(path, "INSERT INTO events VALUES (1, ?)", (DECISION % CLAIMS % (0, 0)).encode())
+    execute(path, "INSERT INTO events VALUES (2, ?)", (OUTCOME % CLAIMS % (3, 3)).encode())
+    execute(
+        path, "INSERT INTO events VALUES (3, ?)", (OUTCOME % CLAIMS % (3, -3)).replace("1.0", '"x"').encode()
+    )
+    pack(path, 5, FIVE[3:])
+    expected = (FIVE[0], outcome, None, *FIVE[3:])
+    assert [read_batch(path, after, 10).events for after in range(6)] == [
+        expected[after:] for after in range(6)
+    ]
+
+
+def test_a_missing_row_ends_a_batch(packed: Path) -> None:
+    """The events after it have their true numbers in the next batch, however many are gone."""
+    pack(packed, 9, FIVE[:2])
+    first, second = read_batch(packed, 0, 10), read_batch(packed, 5, 10)
+    assert (first.first_seq, first.events) == (1, FIVE)
+    assert (second.first_seq, second.last_seq, second.events) == (8, 9, FIVE[:2])
+
+
+@pytest.mark.parametrize("body", [b"[", b"[1,", b"\xff", b"[{}]x"])
+def test_a_row_that_cannot_be_read_keeps_the_places_of_its_events(packed: Path, body: bytes) -> None:
+    """As many events are read as None as the row must have held, so that the others keep their numbers."""
+    execute(packed, "UPDATE events SET body = ? WHERE seq = 5", body)
+    pack(packed, 7, FIVE[:2])
+    batch = read_batch(packed, 0, 10)
+    assert batch.events == (*FIVE[:2], None, None, None, *FIVE[:2])
+
+
+def test_an_event_that_cannot_be_read_spoils_no_other(packed: Path) -> None:
+    """The others of its row are read."""
+    known = encode(FIVE[2])
+    execute(packed, "UPDATE events SET body = ? WHERE seq = 5", b'[["later",1],7,%b]' % known)
+    assert read_batch(packed, 2, 10).events == (None, None, FIVE[2])
 
 
 def test_a_gap_ends_a_batch(path: Path) -> None:
@@ -180,24 +255,14 @@ def test_an_event_comes_back_as_it_was_written(event: DecisionEvent | OutcomeEve
 
 def test_the_format_on_disk_never_changes() -> None:
     """A recorder of a later version reads what an earlier worker wrote."""
+    said = [1, 2, 3, False, "SPLIT", 5_000, 1, 1, 1_728_043_200_000, 3]
     outcome = told(claims(3), "conversion", 1.0, key="k")
-    assert msgspec.json.decode(encode(outcome)) == {
-        "type": "outcome",
-        "decision": {
-            "route_id": 1,
-            "arm_id": 2,
-            "unit_hash": 3,
-            "has_unit": False,
-            "reason": "SPLIT",
-            "propensity_bp": 5_000,
-            "epoch": 1,
-            "snapshot": 1,
-            "at_ms": 1_728_043_200_000,
-            "nonce": 3,
-        },
-        "metric": "conversion",
-        "value": 1.0,
-        "at_ms": 1_728_043_201_000,
-        "received_at_ms": 1_728_043_202_000,
-        "key": "k",
-    }
+    assert msgspec.json.decode(encode(outcome)) == [
+        *("outcome", said, "conversion", 1.0, 1_728_043_201_000, 1_728_043_202_000, "k")
+    ]
+    assert msgspec.json.decode(encode(made(claims(3)))) == ["decision", said, 2, 200, False, 8.0]
+    copy = copied(claims(3), primary=answered(2, status=None, failure="timeout", predictions={"score": None}))
+    assert msgspec.json.decode(encode(copy)) == [
+        *("shadow", said, 1_728_043_201_000, [3, 200, None, 8.0, "0" * 32, 2, {}]),
+        [2, None, "timeout", 8.0, "0" * 32, 2, {"score": None}],
+    ]

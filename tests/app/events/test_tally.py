@@ -7,6 +7,7 @@ from itertools import pairwise
 from random import Random
 
 import pytest
+from msgspec.structs import replace as changed
 
 from app.db.routes import StoredRoute
 from app.db.tables import DECISIONS
@@ -72,19 +73,19 @@ async def test_who_served_is_kept_beside_who_was_assigned(
 @pytest.mark.parametrize("reason", Reason)
 async def test_only_a_draw_decides(books: Books, reason: Reason) -> None:
     """Forced, killed, failed and certain assignments are counted apart from what the split assigned."""
-    deciding = {key.deciding for key in decided(books.route, replace(ONE, reason=reason)).deltas}
+    deciding = {key.deciding for key in decided(books.route, changed(ONE, reason=reason)).deltas}
     assert deciding == {reason in (Reason.SPLIT, Reason.BANDIT)}
 
 
 @pytest.mark.parametrize("unit_hash", [0, 63, 64, 2**64 - 1])
 async def test_a_sticky_units_sums_are_kept_by_its_hash(books: Books, unit_hash: int) -> None:
     """A unit is in one of 64 buckets; requests that are their own units are all in the first."""
-    sticky = decided(books.route, replace(ONE, unit_hash=unit_hash, has_unit=True))
+    sticky = decided(books.route, changed(ONE, unit_hash=unit_hash, has_unit=True))
     assert {key.bucket for key in sticky.deltas} == {unit_bucket(unit_hash)}
-    alone = decided(books.route, replace(ONE, unit_hash=unit_hash))
+    alone = decided(books.route, changed(ONE, unit_hash=unit_hash))
     assert {key.bucket for key in alone.deltas} == {0}
     declared = replace(books.route.spec, unit=UnitSource(kind=UnitKind.HEADER, name="X-User-Id"))
-    unnamed = decided(replace(books.route, spec=declared), replace(ONE, unit_hash=unit_hash))
+    unnamed = decided(replace(books.route, spec=declared), changed(ONE, unit_hash=unit_hash))
     assert {key.bucket for key in unnamed.deltas} == {unit_bucket(unit_hash)}, (
         "a unit of its own, by its draw"
     )
@@ -102,7 +103,7 @@ async def test_sums_are_kept_by_the_decisions_own_day_epoch_and_arm(books: Books
     """Those of the token, in the route's time zone: evening in New York is the next day in UTC."""
     policy = Policy(timezone="America/New_York")
     route = replace(books.route, spec=replace(books.route.spec, policy=policy))
-    decision = replace(ONE, at_ms=NOON_MS + 14 * 3_600_000, epoch=7, arm_id=OLD)
+    decision = changed(ONE, at_ms=NOON_MS + 14 * 3_600_000, epoch=7, arm_id=OLD)
     (key,) = {(key.route_id, key.day, key.epoch, key.arm_id) for key in decided(route, decision).deltas}
     start_ms = NOON_MS - 12 * 3_600_000 + 4 * 3_600_000  # midnight in New York, in summer
     assert key == (1, Day(start_ms, start_ms + DAY_MS, "2024-10-04"), 7, OLD)

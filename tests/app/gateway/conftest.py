@@ -8,7 +8,8 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 import uvloop
 
-from tests.app.gateway.stage import Stage
+from tests.app.gateway.shadowed import Shadowed
+from tests.app.gateway.stage import ArmServer, Stage
 
 
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], AbstractEventLoop]]:
@@ -23,3 +24,12 @@ async def stage() -> AsyncIterator[Stage]:
     await stage.start()
     yield stage
     await stage.stop()
+
+
+@pytest.fixture
+async def shadowed(stage: Stage) -> AsyncIterator[Shadowed]:
+    """A shadow arm that is sent a copy of everything."""
+    shadow = ArmServer()
+    await shadow.start()
+    yield Shadowed(stage, shadow)
+    await shadow.stop()

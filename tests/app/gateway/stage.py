@@ -10,8 +10,10 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
+import msgspec
+
 from app.events.spool import SpoolError
-from app.events.types import DecisionEvent, OutcomeEvent
+from app.events.types import DecisionEvent, OutcomeEvent, ShadowEvent
 from app.gateway.counters import Counters
 from app.gateway.http1 import ClientConnection
 from app.gateway.snapshots import routing_of
@@ -52,10 +54,10 @@ async def read_message(reader: asyncio.StreamReader, *, bodiless: bool = False) 
     fields = [(name.lower(), value.strip()) for name, _, value in (field.partition(":") for field in rest)]
     message = Message(line, fields)
     is_answer = line.startswith("HTTP/")
-    if bodiless or (is_answer and message.status in (204, 304)):
+    if bodiless or (is_answer and (message.status < 200 or message.status in (204, 304))):
         return message
     if message["transfer-encoding"] == "chunked":
-        while size := int(await reader.readline(), 16):
+        while size := int(await reader.readuntil(b"\r\n"), 16):
             message.body += await reader.readexactly(size)
             message.chunks += 1
             await reader.readexactly(2)
@@ -145,7 +147,7 @@ class ArmServer:
 class Memory:
     """A spool that keeps events in memory; `refuses`: the disk is full; `slow`: it is not done yet."""
 
-    events: list[DecisionEvent] = field(default_factory=list)
+    events: list[Any] = field(default_factory=list)
     outcomes: list[OutcomeEvent] = field(default_factory=list)
     refuses: bool = False
     slow: bool = False
@@ -153,7 +155,7 @@ class Memory:
     dropped: int = 0
     waiting: int = 0
 
-    def append(self, event: DecisionEvent) -> None:
+    def append(self, event: DecisionEvent | ShadowEvent) -> None:
         self.events.append(event)
 
     def commit(self, events: Sequence[OutcomeEvent], done: Callable[[SpoolError | None], None]) -> None:
@@ -222,6 +224,10 @@ class Stage:
         self.worker.adopt(routing_of(snapshot, self.environment))
         return route
 
+    def limit(self, **changes: Any) -> None:
+        """Gives the worker other limits from now on."""
+        self.worker.settings = msgspec.structs.replace(self.worker.settings, **changes)
+
     def arms(self, **headers: str) -> tuple[Arm, Arm]:
         """Champion and challenger; `headers` are sent to the champion, with values from the environment."""
         declared = tuple(ArmHeader(name=name, env=variable) for name, variable in headers.items())
@@ -239,7 +245,7 @@ class Stage:
         return reader, writer
 
     async def send(self, raw: bytes) -> Message:
-        """Sends bytes on a connection of their own, and reads one answer."""
+        """Sends bytes on a connection of their own, and reads one answer, which may be an interim one."""
         reader, writer = await self.connect()
         try:
             writer.write(raw)

@@ -8,9 +8,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from app.gateway import http1
 from app.gateway.http1 import ClientConnection
-from tests.app.gateway.stage import OK, ArmServer, Stage, read_message, request, until
+from routing.types import Match
+from tests.app.gateway.stage import (
+    OK,
+    ArmServer,
+    Stage,
+    read_message,
+    request,
+    until,
+)
 
 HOST = b"Host: a\r\n"
 GET = b"GET /r/bid HTTP/1.1\r\n" + HOST
@@ -47,7 +54,8 @@ ATTACKS = {
     "encoded dot segments": b"GET /r/bid/%2e%2E/x HTTP/1.1\r\nHost: a\r\n\r\n",
     "no slash": b"GET r/bid HTTP/1.1\r\nHost: a\r\n\r\n",
     "not HTTP": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
-    "unknown method": b"BREW /r/bid HTTP/1.1\r\nHost: a\r\n\r\n",
+    "no method": b" /r/bid HTTP/1.1\r\nHost: a\r\n\r\n",
+    "method that is no token": b"G(T /r/bid HTTP/1.1\r\nHost: a\r\n\r\n",
 }
 
 
@@ -224,42 +232,104 @@ async def test_answers_without_a_body(stage: Stage, method: str, raw: bytes, len
     writer.close()
 
 
-async def test_interim_answers_are_not_passed_on(stage: Stage) -> None:
-    """100 and 103 of an arm are read over."""
-    stage.route(0)
-    stage.champion.script = ArmServer.say(
-        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" + OK
-    )
-    answer = await stage.ask()
-    assert (answer.status, answer.body, answer["link"]) == (200, b"ok", None)
-
-
 @pytest.mark.parametrize(
     ("limit", "partial", "errors"),
     [
-        ("HEAD_SECONDS", b"GET /r/bid HTTP/1.1\r\nHos", []),
-        ("BODY_SECONDS", POST + b"Content-Length: 9\r\n\r\nx", [None]),
+        ("head_seconds", b"GET /r/bid HTTP/1.1\r\nHos", []),
+        ("body_seconds", POST + b"Content-Length: 9\r\n\r\nx", [None]),
     ],
 )
 async def test_a_silent_caller_is_sent_away(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch, limit: str, partial: bytes, errors: list[None]
+    stage: Stage, limit: str, partial: bytes, errors: list[None]
 ) -> None:
     """A head or a body that does not come in time is answered 408; it is not held against the arm."""
-    monkeypatch.setattr(http1, limit, 0.05)
+    stage.limit(**{limit: 0.05})
     stage.route(0)
     assert (await stage.send(partial)).status == 408
     assert [event.error for event in stage.spool.events] == errors
 
 
-async def test_an_idle_connection_ends_without_a_word(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_idle_connection_ends_without_a_word(stage: Stage) -> None:
     """After its last answer it is kept for a while, then closed."""
-    monkeypatch.setattr(http1, "IDLE_SECONDS", 0.05)
+    stage.limit(idle_seconds=0.05)
     stage.route(0)
     reader, writer = await stage.connect()
     writer.write(request())
     assert (await read_message(reader)).status == 200
     assert await asyncio.wait_for(reader.read(), 10) == b""
     writer.close()
+
+
+HINTS = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\nKingmaker-Arm: x\r\nX-Hop: 1\r\nConnection: x-hop\r\n\r\n"
+
+
+async def test_informational_answers_are_passed_on(stage: Stage) -> None:
+    """Before the answer and in order, without what is of one hop; but not 100: the gateway says that."""
+    stage.route(0)
+    both = HINTS + HINTS.replace(b"/a", b"/b")
+    stage.champion.script = ArmServer.say(b"HTTP/1.1 100 Continue\r\n\r\n" + both + OK)
+    reader, writer = await stage.connect()
+    for _ in range(2):
+        writer.write(request())
+        first, second, answer = [await asyncio.wait_for(read_message(reader), 10) for _ in range(3)]
+        assert first.fields == [("link", "</a>")]
+        assert second.fields == [("link", "</b>")]
+        assert (first.status, answer.status, answer.body, answer["link"]) == (103, 200, b"ok", None)
+
+
+async def test_an_old_caller_hears_no_informational_answer(stage: Stage) -> None:
+    """HTTP/1.0 knows none (RFC 9110, 15.2)."""
+    stage.route(0)
+    stage.champion.script = ArmServer.say(HINTS + OK)
+    assert (await stage.send(b"GET /r/bid HTTP/1.0\r\n\r\n")).status == 200
+
+
+@pytest.mark.parametrize("extra", [0, 1])
+async def test_informational_answers_have_a_bound(stage: Stage, extra: int) -> None:
+    """An arm that sends them for ever has not answered."""
+    stage.route(0)
+    stage.champion.script = ArmServer.say(HINTS * (16 + extra) + OK)
+    reader, writer = await stage.connect()
+    writer.write(request())
+    answers = [await asyncio.wait_for(read_message(reader), 10) for _ in range(17)]
+    assert [answer.status for answer in answers] == [103] * 16 + [502 if extra else 200]
+
+
+@pytest.mark.parametrize(
+    ("raw", "status"),
+    [
+        (b"POST /nowhere HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n", 404),
+        (POST + b"Expect: 100-continue\r\nContent-Length: 999999999\r\n\r\n", 413),
+        (b"POST /r/bid HTTP/1.0\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\nx", 200),
+        (POST + b"Expect: 100-Continue\r\nContent-Length: 0\r\n\r\n", 200),
+        (POST + b"Expect: 100-continue\r\nContent-Length: 1\r\n\r\nx", 200),
+    ],
+)
+async def test_no_body_is_asked_for_in_vain(stage: Stage, raw: bytes, status: int) -> None:
+    """Where the answer is decided, the body is there, or the caller knows no 100, the answer comes first."""
+    stage.route(0)
+    assert (await stage.send(raw)).status == status
+
+
+async def test_a_loop_is_seen(stage: Stage) -> None:
+    """A request that comes back to the gateway is answered 508, and goes no further."""
+    stage.route(0)
+    await stage.ask()
+    via = stage.champion.seen[0]["via"] or ""
+    assert (await stage.ask(Via=f"1.0 other, {via}, 1.1 another")).status == 508
+    assert (await stage.ask(Via="1.1 other")).status == 200
+    assert stage.champion.seen[1]["via"] == f"1.1 other, {via}"
+
+
+async def test_any_method_is_passed_on(stage: Stage) -> None:
+    """As it is; OPTIONS for the whole server is for the whole arm."""
+    stage.route(0, match=Match(host="gateway.test"))
+    for method in ("BREW", "get", "M-SEARCH"):
+        assert (await stage.ask(method, "/x")).status == 200
+    await stage.ask("OPTIONS", "*")
+    lines = [seen.line for seen in stage.champion.seen]
+    assert lines[:3] == [f"{method} /score/x HTTP/1.1" for method in ("BREW", "get", "M-SEARCH")]
+    assert lines[3] == "OPTIONS /score HTTP/1.1"
 
 
 async def test_no_connection_is_left_behind(stage: Stage) -> None:

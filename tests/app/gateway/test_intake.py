@@ -14,7 +14,7 @@ import pytest
 from app.gateway.outcomes import judge
 from routing.tokens import Claims, SigningKey, sign
 from routing.types import Reason, UnitKind, UnitSource
-from tests.app.gateway.stage import KEY, Stage, claims_of, request, until
+from tests.app.gateway.stage import KEY, Stage, claims_of, read_message, request, until
 
 
 async def decision(stage: Stage) -> str:
@@ -239,3 +239,14 @@ async def test_outcomes_by_the_thousand_are_judged_in_slices(stage: Stage) -> No
     )
     assert (status, answer["accepted"], health.status) == (202, 500, 200)
     assert [entry["index"] for entry in answer["rejected"]] == list(range(0, 1_001, 2))
+
+
+@pytest.mark.parametrize("path", ["/v1/decide/bid", "/v1/outcomes", "/r/bid"])
+async def test_without_a_snapshot_callers_are_told_to_come_back(stage: Stage, path: str) -> None:
+    """Nothing can be decided or judged yet, whatever the body; the connection is kept if that is read."""
+    stage.worker.routing = None
+    reader, writer = await stage.connect()
+    for _ in range(2):
+        writer.write(request("POST", path, b"{}"))
+        answer = await asyncio.wait_for(read_message(reader), 10)
+        assert (answer.status, answer["retry-after"], answer["connection"]) == (503, "1", None)

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import socket
+from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack
-from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 
 from app.gateway import pool as pools
 from app.gateway.pool import Pool
-from app.gateway.upstream import Attempt, UpstreamConnection
+from app.gateway.targets import Target
+from app.gateway.upstream import Attempt, CalledAttempt, Failure, UpstreamConnection
 from routing.types import Arm, Role, UnitKind, UnitSource
+from tests.app.gateway.reach import Call, Listener, call, pool_at
 from tests.app.gateway.stage import (
     OK,
     ArmServer,
@@ -63,7 +65,7 @@ async def test_a_stale_connection_is_replaced_for_idempotent_requests(stage: Sta
     stage.champion.script = once
     assert (await stage.ask()).status == 200
     assert (await stage.ask()).status == 200
-    assert stage.counted("kingmaker_upstream_retries_total") == 1
+    assert [seen.line for seen in stage.champion.seen] == ["GET /score HTTP/1.1"] * 3
     assert (await stage.ask("POST", body=b"x")).status == 502
 
 
@@ -81,7 +83,8 @@ async def test_surplus_bytes_are_never_handed_to_the_next_caller(stage: Stage) -
     stage.route(0)
     stage.champion.script = ArmServer.say(OK + b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nsecret")
     answers = [await stage.ask() for _ in range(3)]
-    assert {answer.body for answer in answers} == {b"ok"}
+    assert {answer.status for answer in answers} == {502}
+    assert all(b"secret" not in answer.body for answer in answers)
     assert stage.champion.connections == 3
 
 
@@ -89,7 +92,7 @@ async def test_link_local_addresses_are_never_called(stage: Stage) -> None:
     """An arm whose address is a cloud's metadata service is unreachable."""
     arm = Arm(id=1, name="old", url="http://169.254.169.254/", role=Role.CHAMPION)
     stage.route(0, arms=(arm,))
-    assert (await stage.ask()).status == 502
+    assert (await stage.ask()).status == 503
 
 
 async def test_a_full_pool_is_said(stage: Stage) -> None:
@@ -135,16 +138,14 @@ async def test_only_idempotent_requests_are_sent_twice(stage: Stage, method: str
 
 
 async def test_a_lost_answer_is_not_asked_for_again(stage: Stage) -> None:
-    """Once an arm has begun to answer, even a GET is not repeated; nor is one on a new connection."""
+    """Once an arm has begun to answer, even a GET is not repeated, on a new connection or a kept one."""
     stage.route(0)
-    stage.champion.script = ArmServer.say(b"", close=True)
-    assert (await stage.ask()).status == 502
-    assert len(stage.champion.seen) == 1
-    stage.champion.script = ArmServer.say(OK)
-    await stage.ask()
-    stage.champion.script = ArmServer.say(b"HTTP/1.1 200", close=True)
-    assert (await stage.ask()).status == 502
-    assert len(stage.champion.seen) == 3
+    for count in (1, 3):
+        stage.champion.script = ArmServer.say(b"HTTP/1.1 200", close=True)
+        assert (await stage.ask()).status == 502
+        assert len(stage.champion.seen) == count
+        stage.champion.script = ArmServer.say(OK)
+        await stage.ask()
 
 
 async def test_the_connection_used_last_is_used_next(stage: Stage) -> None:
@@ -268,22 +269,8 @@ async def test_a_connection_that_comes_too_late_is_given_up(stage: Stage) -> Non
         arm = Arm(id=1, name="old", url=url, role=Role.CHAMPION)
         stage.route(0, arms=(arm,), upstream=limits(connect_timeout_ms=100))
         began = stage.loop.time()
-        assert (await stage.ask()).status == 502
+        assert (await stage.ask()).status == 503
         assert stage.loop.time() - began >= 0.09
-
-
-class Unheard:
-    """An exchange that does not listen."""
-
-    method = b"GET"
-
-    def on_connected(self, attempt: Attempt, connection: UpstreamConnection) -> None: ...
-    def on_answer(self, attempt: Attempt, answer: object) -> None: ...
-    def on_failure(self, attempt: Attempt, failure: object) -> None: ...
-    def pause_request(self) -> None: ...
-    def resume_request(self) -> None: ...
-    def is_sending(self) -> bool:
-        return False
 
 
 async def test_a_retired_pool_keeps_nothing(stage: Stage) -> None:
@@ -293,9 +280,7 @@ async def test_a_retired_pool_keeps_nothing(stage: Stage) -> None:
     asking = asyncio.create_task(stage.ask())
     await until(lambda: len(stage.champion.seen) == 1)
     pool = pool_of(stage)
-    waiting = Attempt(Unheard(), pool.target, pool, deadline=0.0)
-    pool.acquire(waiting)
-    waiting.cancel()
+    Call(pool).start().attempt.cancel()
     pool.retire()
     (writer,) = stage.champion.open
     writer.write(OK)
@@ -304,24 +289,143 @@ async def test_a_retired_pool_keeps_nothing(stage: Stage) -> None:
     await until(lambda: pool.open == 0)
 
 
-async def test_a_name_that_hangs_is_looked_up_once_at_a_time(stage: Stage) -> None:
-    """However many requests wait for it, so that the resolver's few threads stay free for other arms."""
-    asked: list[str] = []
+@pytest.fixture
+async def hangs() -> AsyncIterator[Listener]:
+    """An arm that takes connections and requests, and does not answer."""
+    listener = await Listener().start()
+    listener.answer = b""
+    yield listener
+    await listener.stop()
 
-    async def hang(host: str, *_: object, **__: object) -> list[object]:
-        asked.append(host)
-        await asyncio.sleep(60)
-        return []
 
-    target = replace(stage.worker.routing.targets[2], host="hang.test")  # type: ignore[union-attr] # it has one
-    pool = Pool(stage.loop, target)
-    pool._loop = SimpleNamespace(  # type: ignore[assignment] # a loop whose resolver hangs
-        create_task=stage.loop.create_task, getaddrinfo=hang
-    )
-    waiting = [stage.loop.create_task(pool._resolved()) for _ in range(50)]
-    await asyncio.sleep(0.01)
-    assert asked == ["hang.test"]
-    for task in [*waiting, pool._lookup]:
-        assert task is not None
-        task.cancel()
-    await asyncio.gather(*waiting, return_exceptions=True)
+@pytest.mark.parametrize("most", [0, 1, 3])
+async def test_a_queue_is_bounded(hangs: Listener, most: int) -> None:
+    """So many wait as may; who comes then is told before the call returns, and those who wait stay."""
+    pool = pool_at(f"http://127.0.0.1:{hangs.port}/", max_connections=2, max_waiting=most)
+    served = [Call(pool).start() for _ in range(2)]
+    await until(lambda: pool.connecting == 0)
+    waiting = [Call(pool).start() for _ in range(most)]
+    for _ in range(5):
+        shed = Call(pool).start()
+        assert shed.outcome.result() is Failure.BUSY
+        assert shed.attempt.over
+    assert [one.outcome.done() for one in served + waiting] == [False] * (2 + most)
+    assert len(pool.waiting) == most
+
+
+async def test_whose_connection_is_being_made_does_not_count_as_waiting(hangs: Listener) -> None:
+    """As many as there may be connections come in at once, also where nobody may wait."""
+    pool = pool_at(f"http://127.0.0.1:{hangs.port}/", max_connections=4, max_waiting=0)
+    calls = [Call(pool).start() for _ in range(6)]
+    assert [one.outcome.done() for one in calls] == [False] * 4 + [True] * 2
+    await until(lambda: hangs.connections == 4)
+
+
+async def test_who_has_given_up_does_not_wait(hangs: Listener) -> None:
+    """Their places in the queue are free again, wherever they stood."""
+    pool = pool_at(f"http://127.0.0.1:{hangs.port}/", max_connections=1, max_waiting=3)
+    Call(pool).start()
+    await until(lambda: pool.connecting == 0)
+    waiting = [Call(pool).start() for _ in range(3)]
+    waiting[1].attempt.cancel()
+    assert not Call(pool).start().outcome.done()
+    assert Call(pool).start().outcome.result() is Failure.BUSY
+
+
+async def test_in_a_long_queue_places_come_free_after_a_while(hangs: Listener) -> None:
+    """Overload does not search all of it each time, but no place stays taken."""
+    pool = pool_at(f"http://127.0.0.1:{hangs.port}/", max_connections=1, max_waiting=320)
+    Call(pool).start()
+    await until(lambda: pool.connecting == 0)
+    waiting = [Call(pool).start() for _ in range(320)]
+    for one in waiting[1:]:
+        one.attempt.cancel()
+    outcomes = [Call(pool).start().outcome.done() for _ in range(22)]
+    assert outcomes == [True] * 20 + [False] * 2
+
+
+class Stubborn(Call):
+    """A call that is made once more when it is told that the arm is busy."""
+
+    others: Pool
+
+    def on_failure(self, attempt: Attempt, failure: Failure) -> None:
+        if attempt.pool is self.others:
+            super().on_failure(attempt, failure)
+        else:
+            again = CalledAttempt(self, self.others.target, self.others, math.inf)
+            self.others.acquire(again)
+
+
+async def test_who_is_shed_may_go_elsewhere_at_once(hangs: Listener) -> None:
+    """To another pool, and from there to be shed again: both are as they were."""
+    pools = [pool_at(f"http://127.0.0.1:{hangs.port}/", max_connections=1, max_waiting=1) for _ in range(2)]
+    for pool in pools:
+        Call(pool).start()
+        Call(pool).start()
+    await until(lambda: not any(pool.connecting for pool in pools))
+    one = Stubborn(pools[0])
+    one.others = pools[1]
+    assert one.start().outcome.result() is Failure.BUSY
+    assert [(pool.open, len(pool.waiting)) for pool in pools] == [(1, 1)] * 2
+
+
+@pytest.fixture
+async def answers() -> AsyncIterator[Listener]:
+    """An arm that answers."""
+    listener = await Listener().start()
+    yield listener
+    await listener.stop()
+
+
+async def test_a_connection_that_comes_too_late_is_counted_once(
+    answers: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that is made in the very moment in which it is given up leaves the count as it was."""
+    pool = pool_at(f"http://127.0.0.1:{answers.port}/", max_connections=1)
+    dial, made = pool._dialer.dial, []
+
+    async def late(target: Target, protocol: Callable[[], UpstreamConnection]) -> UpstreamConnection:
+        made.append(await dial(target, protocol))
+        made[-1].close()
+        raise OSError("did not answer in time")
+
+    monkeypatch.setattr(pool._dialer, "dial", late)
+    for _ in range(3):
+        assert await call(pool) is Failure.UNREACHABLE
+        await until(lambda: pool.open == 0)
+    assert (len(made), pool.connects, pool.refusals) == (3, 0, 3)
+    monkeypatch.undo()
+    assert await call(pool) == 200
+    assert (pool.open, pool.connects) == (1, 1)
+    pool.retire()
+
+
+async def test_a_connection_that_is_lost_at_once_is_none(
+    answers: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing was sent on it, so the arm was not reached, and no place is taken by it."""
+    pool = pool_at(f"http://127.0.0.1:{answers.port}/", max_connections=1)
+    dial = pool._dialer.dial
+
+    async def lose(target: Target, protocol: Callable[[], UpstreamConnection]) -> UpstreamConnection:
+        connection = await dial(target, protocol)
+        connection.close()
+        await asyncio.sleep(0.01)
+        return connection
+
+    monkeypatch.setattr(pool._dialer, "dial", lose)
+    assert await call(pool) is Failure.UNREACHABLE
+    assert (pool.open, pool.connects, pool.refusals) == (0, 0, 1)
+
+
+async def test_connections_are_counted(answers: Listener) -> None:
+    """Those that were made, and those that could not be."""
+    pool = pool_at(f"http://127.0.0.1:{answers.port}/")
+    assert [await call(pool) for _ in range(3)] == [200] * 3
+    assert (pool.connects, pool.refusals, pool.open) == (1, 0, 1)
+    await answers.stop()
+    await until(lambda: pool.open == 0)
+    assert await call(pool) is Failure.UNREACHABLE
+    assert (pool.connects, pool.refusals, pool.open) == (1, 1, 0)
+    assert repr(pool) == f"<Pool 127.0.0.1:{answers.port} open 0, idle 0, waiting 0>"

@@ -97,18 +97,23 @@ async def test_a_caller_that_waited_in_vain_was_failed_by_the_arm(stage: Stage) 
 
 
 async def test_a_caller_that_leaves_in_the_middle_was_served(stage: Stage) -> None:
-    """Who has read some of an answer and leaves has not been failed by the arm."""
+    """Who has read some of an answer and leaves has not been failed by the arm, whose next word tells."""
     stage.route(0)
 
-    async def begin(_: Message, writer: asyncio.StreamWriter) -> None:
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf")
+    async def go_on(_: Message, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\nhalf")
+        while True:
+            await asyncio.sleep(0.01)
+            writer.write(b"more")
+            await writer.drain()
 
-    stage.champion.script = begin
+    stage.champion.script = go_on
     reader, writer = await stage.connect()
     writer.write(request())
     await reader.readuntil(b"half")
     writer.close()
     await until(lambda: len(stage.spool.events) == 1)
+    await until(lambda: not stage.champion.open)
     (event,) = stage.spool.events
     assert (event.status, event.error, event.served_arm_id) == (200, None, 1)
 
@@ -308,10 +313,10 @@ async def test_the_champions_own_failure_passes(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fault", "status"), [("closed", 502), ("garbage", 502), ("silent", 504), ("gone", 502)]
+    ("fault", "status"), [("closed", 502), ("garbage", 502), ("silent", 504), ("gone", 503)]
 )
 async def test_nobody_can_answer(stage: Stage, fault: str, status: int) -> None:
-    """A champion that fails leaves a problem document that still names the decision."""
+    """A champion that fails leaves a problem document that names the decision, with 503 when to return."""
     stage.route(0, upstream=limits(timeout_ms=200) if fault == "silent" else limits())
     stage.champion.script = FAULTS.get(fault, say_nothing)
     if fault == "gone":
@@ -319,6 +324,7 @@ async def test_nobody_can_answer(stage: Stage, fault: str, status: int) -> None:
     answer = await stage.ask("POST", body=b"x")
     (event,) = stage.spool.events
     assert (answer.status, answer["content-type"]) == (status, "application/problem+json")
+    assert answer["retry-after"] == ("1" if status == 503 else None)
     assert event.decision == claims_of(answer)
     assert (event.served_arm_id, event.status, event.error) == (None, status, True)
 

@@ -7,7 +7,8 @@ import asyncio
 import pytest
 
 from app.gateway.requests import Request
-from app.gateway.units import JSON_BYTES, resolve, unit_of
+from app.gateway.settings import GatewaySettings
+from app.gateway.units import JSON_BYTES, reader_of, resolve
 from routing.assignment import assign
 from routing.types import UnitKind, UnitSource
 from tests.app.gateway.stage import Stage, claims_of, read_message, request
@@ -18,12 +19,11 @@ BY_USER = UnitSource(kind=UnitKind.HEADER, name="X-User-Id")
 def request_of(*headers: tuple[bytes, bytes], query: bytes = b"", body: bytes = b"") -> Request:
     """A request that has been read."""
     request = Request()
-    request.target = b"/r/bid?" + query
-    for name, value in ((b"Host", b"a"), *headers):
-        request.add_header(name, value)
-    request.end_head(b"POST", "1.1", keep_alive=True)
-    request.add_body(body)
-    request.complete = True
+    length = (b"Content-Length", b"%d" % len(body))
+    lines = [b"%b: %b" % field for field in ((b"Host", b"a"), length, *headers)]
+    request.read_head(b"\r\n".join([b"POST /r/bid?%b HTTP/1.1" % query, *lines]), GatewaySettings())
+    request.read_body(body, len(body))
+    assert request.complete
     return request
 
 
@@ -42,7 +42,7 @@ def request_of(*headers: tuple[bytes, bytes], query: bytes = b"", body: bytes = 
 )
 def test_a_header(values: tuple[bytes, ...], unit: str | None) -> None:
     """Its first value, without the space around it; an empty one is none. Bytes need not be text."""
-    found = unit_of(BY_USER, request_of(*((b"x-USER-id", value) for value in values)))
+    found = reader_of(BY_USER)(request_of(*((b"x-USER-id", value) for value in values)))
     assert found == unit
 
 
@@ -62,8 +62,8 @@ def test_a_header(values: tuple[bytes, ...], unit: str | None) -> None:
 def test_a_cookie(cookie: bytes, unit: str | None) -> None:
     """The first one of exactly that name, without quotes."""
     source = UnitSource(kind=UnitKind.COOKIE, name="uid")
-    assert unit_of(source, request_of((b"Cookie", cookie))) == unit
-    assert unit_of(source, request_of()) is None
+    assert reader_of(source)(request_of((b"Cookie", cookie))) == unit
+    assert reader_of(source)(request_of()) is None
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_a_cookie(cookie: bytes, unit: str | None) -> None:
 )
 def test_a_query_parameter(query: bytes, unit: str | None) -> None:
     """The first one of that name, decoded as a form is."""
-    assert unit_of(UnitSource(kind=UnitKind.QUERY, name="uid"), request_of(query=query)) == unit
+    assert reader_of(UnitSource(kind=UnitKind.QUERY, name="uid"))(request_of(query=query)) == unit
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_a_query_parameter(query: bytes, unit: str | None) -> None:
 )
 def test_a_place_in_a_json_body(body: bytes, unit: str | None) -> None:
     """A text, or a number as its text; anything else is no unit, and nothing raises."""
-    assert unit_of(UnitSource(kind=UnitKind.JSON, name="/user/id"), request_of(body=body)) == unit
+    assert reader_of(UnitSource(kind=UnitKind.JSON, name="/user/id"))(request_of(body=body)) == unit
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_pointers_are_read_as_their_standard_says(pointer: str, found: object) -
 def test_a_body_that_is_too_long_has_no_unit() -> None:
     """It is not searched."""
     body = b'{"user": "u1", "x": "%b"}' % (b"x" * JSON_BYTES)
-    assert unit_of(UnitSource(kind=UnitKind.JSON, name="/user"), request_of(body=body)) is None
+    assert reader_of(UnitSource(kind=UnitKind.JSON, name="/user"))(request_of(body=body)) is None
 
 
 @pytest.mark.parametrize(

@@ -6,18 +6,22 @@ import asyncio
 import contextlib
 import itertools
 import json
+import os
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
-import msgspec
 import pytest
 
 from app.events.spool_reader import Batch, read_batch
 from app.events.types import DecisionEvent, OutcomeEvent
+from app.gateway.options import Options
+from app.gateway.settings import GatewaySettings
+from app.gateway.snapshots import FILE_NAME, write_snapshot
 from routing.snapshot import Snapshot
 from routing.types import Arm, Match, MetricRule, Role, Route
 from tests.app.gateway.stage import (
@@ -64,32 +68,21 @@ def publish(data_dir: Path, arm: ArmServer) -> None:
         metrics=(MetricRule(name="profit", kind="continuous", window_ms=60_000),),
     )
     snapshot = Snapshot(version=5, created_at_ms=0, routes=(route,), keys=(KEY,))
-    draft = data_dir / "draft"
-    draft.write_bytes(msgspec.json.encode(snapshot))
-    draft.replace(data_dir / "snapshot.json")
+    write_snapshot(data_dir / FILE_NAME, snapshot)
 
 
 @contextlib.contextmanager
 def worker(
-    data_dir: Path, listener: socket.socket, name: str = "w0", drain_seconds: float = 10.0
+    data_dir: Path, listener: socket.socket, name: str = "w0", **limits: Any
 ) -> Iterator[subprocess.Popen[str]]:
     """A worker that has said it is ready."""
-    fd = listener.fileno()
-    command = [
-        sys.executable,
-        "-m",
-        "app.gateway",
-        "--data-dir",
-        str(data_dir),
-        "--worker",
-        name,
-        "--fd",
-        str(fd),
-    ]
+    settings = GatewaySettings(**limits)
+    options = Options(data_dir, name, listener.fileno(), settings)
     process = subprocess.Popen(
-        [*command, "--drain-seconds", str(drain_seconds)],
+        [sys.executable, "-m", "app.gateway", *options.arguments()],
+        env={**os.environ, **options.variables()},
         cwd=ROOT,
-        pass_fds=[fd],
+        pass_fds=[listener.fileno()],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -102,6 +95,17 @@ def worker(
     finally:
         process.kill()
         process.communicate()
+
+
+async def draining(process: subprocess.Popen[str]) -> None:
+    """Waits until the worker says that it drains."""
+
+    def listen() -> None:
+        assert process.stdout is not None
+        while (line := process.stdout.readline()) != "draining\n":
+            assert line == "alive\n"
+
+    await asyncio.wait_for(asyncio.to_thread(listen), 20)
 
 
 async def ask(listener: socket.socket, raw: bytes) -> Message:
@@ -225,7 +229,7 @@ async def test_a_decision_that_drained_too_slowly_is_on_disk(
 async def test_an_exchange_under_way_is_finished_on_sigterm(
     tmp_path: Path, listener: socket.socket, arm: ArmServer
 ) -> None:
-    """Its answer says that the connection ends; idle connections are closed at once."""
+    """Its answer says that the connection ends; so does that of an idle connection on which another comes."""
     go = asyncio.Event()
 
     async def slow(_: Message, writer: asyncio.StreamWriter) -> None:
@@ -241,11 +245,15 @@ async def test_an_exchange_under_way_is_finished_on_sigterm(
         asking = asyncio.create_task(ask(listener, request()))
         await until(lambda: len(arm.seen) == 1)
         process.send_signal(signal.SIGTERM)
+        await draining(process)
+        idle_writer.write(request(path="/readyz"))
+        last = await asyncio.wait_for(read_message(idle), 20)
         assert await asyncio.wait_for(idle.read(), 20) == b""
         go.set()
         answer = await asking
         status, _ = await ended(process)
         idle_writer.close()
+    assert (last.status, last["connection"]) == (503, "close")
     assert (answer.status, answer["connection"], status) == (200, "close", 0)
 
 
@@ -269,37 +277,31 @@ async def test_the_end_of_the_parent_and_one_signal_still_drain(
     arm.script = slow
     publish(tmp_path, arm)
     with worker(tmp_path, listener, drain_seconds=60) as process:
-        idle, idle_writer = await asyncio.open_connection(*listener.getsockname())
-        idle_writer.write(request(path="/healthz"))
-        await read_message(idle)
         asking = asyncio.create_task(ask(listener, request()))
         await until(lambda: len(arm.seen) == 1)
-        ending = asyncio.create_task(ended(process))
-        assert await asyncio.wait_for(idle.read(), 20) == b""
+        assert process.stdin is not None
+        process.stdin.close()
+        process.stdin = None
+        await draining(process)
         process.send_signal(signal.SIGTERM)
         await asyncio.sleep(0.2)
         go.set()
-        answer, (status, _) = await asking, await ending
-        idle_writer.close()
+        answer, status = await asking, await asyncio.to_thread(process.wait, 30)
     assert (answer.status, status) == (200, 0)
 
 
 async def test_a_second_signal_ends_at_once(tmp_path: Path, listener: socket.socket, arm: ArmServer) -> None:
-    """Draining can be cut short; an idle connection that ends tells that it has begun."""
+    """Draining can be cut short."""
     arm.script = say_nothing
     publish(tmp_path, arm)
     with worker(tmp_path, listener, drain_seconds=60) as process:
-        idle, idle_writer = await asyncio.open_connection(*listener.getsockname())
-        idle_writer.write(request(path="/healthz"))
-        await read_message(idle)
         _, writer = await asyncio.open_connection(*listener.getsockname())
         writer.write(request())
         await until(lambda: len(arm.seen) == 1)
         process.send_signal(signal.SIGTERM)
-        assert await asyncio.wait_for(idle.read(), 20) == b""
+        await draining(process)
         process.send_signal(signal.SIGTERM)
         status, _ = await ended(process)
-        idle_writer.close()
         writer.close()
     assert status == 1
 
@@ -314,6 +316,21 @@ async def test_any_worker_answers_for_all(tmp_path: Path, listener: socket.socke
                 text = (await ask(listener, request(path="/metrics"))).body.decode()
                 await asyncio.sleep(0.05)
     assert text.count("# TYPE kingmaker_snapshot_version gauge") == 1
+
+
+async def test_an_access_log_is_whole_when_the_worker_has_ended(
+    tmp_path: Path, listener: socket.socket, arm: ArmServer
+) -> None:
+    """A line per exchange, also of the last one before the end."""
+    publish(tmp_path, arm)
+    log = tmp_path / "access.log"
+    with worker(tmp_path, listener, access_log=str(log)) as process:
+        await ready(listener)
+        tokens = [(await ask(listener, request()))["kingmaker-decision"] for _ in range(5)]
+        process.send_signal(signal.SIGTERM)
+        status, _ = await ended(process)
+    lines = [json.loads(line) for line in (await asyncio.to_thread(log.read_text)).splitlines()]
+    assert (status, [line["decision"] for line in lines]) == (0, tokens)
 
 
 async def test_a_spool_that_cannot_be_opened_is_said(tmp_path: Path, listener: socket.socket) -> None:

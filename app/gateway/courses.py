@@ -1,0 +1,68 @@
+"""What do all exchanges of one route share? Worked out once per snapshot and worker, read by each request."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from app.gateway.budget import RetryBudget
+from app.gateway.lanes import Lane
+from app.gateway.snapshots import Routing
+from app.gateway.targets import Target
+from app.gateway.units import reader_of
+from routing.types import Arm, Role, Route, UnitKind
+
+
+class Course:
+    """A route as this worker serves it, by one snapshot. `is_watched`: it has shadow arms.
+
+    Mutable state: the lanes to its arms, each found when it is first asked for.
+    """
+
+    __slots__ = (
+        "_lanes",
+        "_new_lane",
+        "budget",
+        "is_watched",
+        "prefix_length",
+        "route",
+        "routing",
+        "timeout_seconds",
+        "unit_is_in_body",
+        "unit_of",
+    )
+
+    def __init__(
+        self,
+        routing: Routing,
+        route: Route,
+        budget: RetryBudget,
+        new_lane: Callable[[Route, Target], Lane],
+        *,
+        is_watched: bool,
+    ) -> None:
+        self.routing = routing
+        self.route = route
+        self.budget = budget
+        self.is_watched = is_watched
+        self.prefix_length = len((route.match.path_prefix or "").rstrip("/"))
+        self.timeout_seconds = route.upstream.timeout_ms / 1000
+        self.unit_of = None if route.unit is None else reader_of(route.unit)
+        self.unit_is_in_body = route.unit is not None and route.unit.kind is UnitKind.JSON
+        self._new_lane = new_lane
+        self._lanes: dict[int, Lane] = {}
+
+    def lane(self, arm: Arm) -> Lane:
+        """How an arm is reached from here."""
+        lane = self._lanes.get(arm.id)
+        if lane is None:
+            lane = self._lanes[arm.id] = self._new_lane(self.route, self.routing.targets[arm.id])
+        return lane
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether the connections that are left are for callers who have sent all of their request."""
+        return any(lane.pool.is_half_busy for lane in self._lanes.values())
+
+    def has_fallback(self, arm: Arm) -> bool:
+        """Whether the champion answers when this arm fails."""
+        return arm.role is Role.CHALLENGER and self.route.upstream.fallback

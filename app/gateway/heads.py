@@ -1,0 +1,106 @@
+"""What may stand in a message's head? The grammar of RFC 9112 by allow-list; everything else is refused."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Generic, TypeVar
+
+END = b"\r\n\r\n"
+"""What ends a head."""
+
+_KNOWN_LINES = 2_048
+_KNOWN_LINE_BYTES = 256
+_SECRETS = frozenset((b"authorization", b"cookie", b"set-cookie", b"x-api-key"))
+_TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_CONTROLS = bytes([*range(0x09), *range(0x0A, 0x20), 0x7F])
+_HOPELESS = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\r(?!\n|\Z)|(?<!\r)\n")
+
+_Take = TypeVar("_Take")
+
+
+class BadMessage(Exception):
+    """A message that is not forwarded: why, and the status that a caller gets for it."""
+
+    def __init__(self, status: int, detail: str) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+
+
+class FieldLines(dict[bytes, tuple[bytes, bytes, bytes, _Take]], Generic[_Take]):
+    """What header lines say: name in lower case, value, the line as it is passed on, and who takes it.
+
+    Most lines come again and again, so they are learnt from the messages that come. Only so many are
+    remembered, and none that is likely to hold a secret.
+
+    Raises (from a look-up):
+        BadMessage: the line is no field.
+    """
+
+    def __init__(self, taker: Callable[[bytes], _Take]) -> None:
+        super().__init__()
+        self._taker = taker
+
+    def __missing__(self, line: bytes) -> tuple[bytes, bytes, bytes, _Take]:
+        name, colon, value = line.partition(b":")
+        if not colon or _TOKEN.fullmatch(name) is None:
+            raise BadMessage(400, "a header field must be a token, a colon that follows at once, and a value")
+        lower, value = name.lower(), value.strip(b" \t")
+        field = (lower, value, b"%b: %b\r\n" % (name, value), self._taker(lower))
+        if len(line) <= _KNOWN_LINE_BYTES and lower not in _SECRETS:
+            if len(self) >= _KNOWN_LINES:
+                self.clear()
+            self[line] = field
+        return field
+
+
+def lines_of(head: bytes) -> list[bytes]:
+    """The lines of a head, which comes without the empty line at its end.
+
+    Raises:
+        BadMessage: it holds a control character, or a CR or LF that is no line's end.
+    """
+    lines = head.split(b"\r\n")
+    if len(head) - len(head.translate(None, _CONTROLS)) != 2 * (len(lines) - 1):
+        raise BadMessage(400, "a head must not hold control characters, nor CR or LF by themselves")
+    return lines
+
+
+def is_hopeless(part: bytes, looked_at: int = 0) -> bool:
+    """Whether a head that is not whole yet can no longer become a good one; `looked_at` bytes of it could."""
+    return _HOPELESS.search(part, max(looked_at - 1, 0)) is not None
+
+
+def is_token(text: bytes) -> bool:
+    """Whether a text is a token (RFC 9110, 5.6.2), as methods and field names are."""
+    return _TOKEN.fullmatch(text) is not None
+
+
+def length_of(value: bytes) -> int:
+    """The value of Content-Length: digits alone, few enough for 64 bits.
+
+    Raises:
+        BadMessage: it is anything else.
+    """
+    if not value.isdigit() or len(value) > 18:
+        raise BadMessage(400, "Content-Length must be up to 18 digits, sent once")
+    return int(value)
+
+
+def tokens_of(value: bytes) -> tuple[bytes, ...]:
+    """The tokens of a list such as Connection's, in lower case."""
+    return _known_tokens(value) if len(value) <= _KNOWN_LINE_BYTES else _tokens(value)
+
+
+def _tokens(value: bytes) -> tuple[bytes, ...]:
+    return tuple(token.strip(b" \t").lower() for token in value.split(b","))
+
+
+_known_tokens = lru_cache(maxsize=256)(_tokens)
+
+
+def is_bodiless(method: bytes, status: int) -> bool:
+    """Whether an answer has no body whatever its header says (RFC 9112, 6.3)."""
+    return method == b"HEAD" or status in (204, 304) or status < 200

@@ -1,0 +1,31 @@
+"""Claims about what a worker is started with: what is said is what is read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from app.gateway.options import SETTINGS_VARIABLE, BadOptions, Options, read_options
+from app.gateway.settings import GatewaySettings
+
+
+def test_what_is_said_is_read() -> None:
+    """Folder, name, socket and every setting arrive as they were."""
+    settings = GatewaySettings(drain_seconds=2.5, trusted_proxies=("10.0.0.0/8",), private_arms=False)
+    options = Options(Path("some where"), "w3.1", 7, settings)
+    assert read_options(options.arguments(), options.variables()) == options
+
+
+def test_without_settings_the_defaults_hold() -> None:
+    """A worker that is started by hand needs none."""
+    options = Options(Path("data"), "w0", 3)
+    assert read_options(options.arguments(), {}) == options
+    assert options.settings == GatewaySettings()
+
+
+@pytest.mark.parametrize("told", ["", "{", "[]", '{"drain_seconds": "long"}', '{"colour": "red"}'])
+def test_settings_that_are_none_are_refused(told: str) -> None:
+    """With the name of the variable that holds them."""
+    with pytest.raises(BadOptions, match=f"{SETTINGS_VARIABLE} does not hold settings: "):
+        read_options(Options(Path("data"), "w0", 3).arguments(), {SETTINGS_VARIABLE: told})
