@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+import socket
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
 
@@ -21,6 +22,7 @@ from app.db import keys, signing
 from app.db.errors import DatabaseError
 from app.db.migrate import migrate_database
 from app.db.session import Database
+from app.gateway.own import NOWHERE, Listeners, listeners_of
 from app.jobs.schedule import Jobs
 from app.listeners import is_loopback, listen, url_of
 from app.locks import only_one
@@ -111,22 +113,31 @@ async def _everything(settings: Settings, stop: _Stop, stack: AsyncExitStack) ->
     for part in ("gateway", "control", "worker"):
         stack.enter_context(only_one(settings.data_dir, part))
     database = await _open_database(settings, stack)
-    control = await _start_control(settings, database, stop, stack)
+    await _require_keys(settings, database)
+    control = await _listen(settings, settings.control_port, stack)
+    gateway = await _listen(settings, settings.gateway_port, stack)
+    places = Places.of(settings.gateway, listeners_of(control, gateway))
+    await _start_control(settings, database, control, places, stop, stack)
     await _start_jobs(settings, database, stop, stack)
-    gateway = await _start_gateway(settings, stack)
-    _say(f"gateway        {gateway}", f"control plane  {control}  (API at {control}/docs)")
+    await _start_gateway(settings, gateway, stack, listeners_of(control))
+    _say(f"gateway        {url_of(gateway)}", _said_of_control(control))
 
 
 async def _gateway(settings: Settings, stop: _Stop, stack: AsyncExitStack) -> None:
     stack.enter_context(only_one(settings.data_dir, "gateway"))
-    _say(f"gateway        {await _start_gateway(settings, stack)}")
+    gateway = await _listen(settings, settings.gateway_port, stack)
+    await _start_gateway(settings, gateway, stack)
+    _say(f"gateway        {url_of(gateway)}")
 
 
 async def _control(settings: Settings, stop: _Stop, stack: AsyncExitStack) -> None:
     stack.enter_context(only_one(settings.data_dir, "control"))
     database = await _open_database(settings, stack)
-    control = await _start_control(settings, database, stop, stack)
-    _say(f"control plane  {control}  (API at {control}/docs)")
+    await _require_keys(settings, database)
+    control = await _listen(settings, settings.control_port, stack)
+    places = Places.of(settings.gateway, listeners_of(control))
+    await _start_control(settings, database, control, places, stop, stack)
+    _say(_said_of_control(control))
 
 
 async def _jobs(settings: Settings, stop: _Stop, stack: AsyncExitStack) -> None:
@@ -145,17 +156,40 @@ async def _open_database(settings: Settings, stack: AsyncExitStack) -> Database:
     return database
 
 
-async def _start_control(settings: Settings, database: Database, stop: _Stop, stack: AsyncExitStack) -> str:
-    async with database.read() as connection:
-        has_keys = await keys.any_keys(connection)
-    if problem := listener_problem(settings.host, has_keys):
+async def _require_keys(settings: Settings, database: Database) -> None:
+    """Refuse to be reached by strangers as long as nobody has a key.
+
+    Raises:
+        BadSettings: that is so.
+    """
+    if problem := listener_problem(settings.host, await _has_keys(database)):
         raise BadSettings(problem)
-    await _apply_config(settings, database)
-    publisher, places = Publisher(database, settings.data_dir), Places.of(settings.gateway)
+
+
+async def _has_keys(database: Database) -> bool:
+    async with database.read() as connection:
+        return await keys.any_keys(connection)
+
+
+async def _listen(settings: Settings, port: int, stack: AsyncExitStack) -> socket.socket:
+    listener = await listen(settings.host, port)
+    stack.callback(listener.close)
+    return listener
+
+
+async def _start_control(
+    settings: Settings,
+    database: Database,
+    listener: socket.socket,
+    places: Places,
+    stop: _Stop,
+    stack: AsyncExitStack,
+) -> None:
+    await _apply_config(settings, database, places)
+    publisher = Publisher(database, settings.data_dir)
     context = Context(database, publisher, keyless=is_loopback(settings.host), places=places)
     await context.publisher.publish()
-    listener = await listen(settings.host, settings.control_port)
-    if not has_keys:
+    if not await _has_keys(database):
         _say("no API key is configured: everybody on this machine may change routes (kingmaker keys create)")
     config = uvicorn.Config(
         create_app(context),
@@ -167,7 +201,11 @@ async def _start_control(settings: Settings, database: Database, stop: _Stop, st
     task = asyncio.create_task(server.serve([listener]), name="control")
     stop.watch(task)
     stack.push_async_callback(_stop_control, server, task)
-    return url_of(listener)
+
+
+def _said_of_control(listener: socket.socket) -> str:
+    url = url_of(listener)
+    return f"control plane  {url}  (API at {url}/docs)"
 
 
 async def _stop_control(server: uvicorn.Server, task: asyncio.Task[None]) -> None:
@@ -188,21 +226,21 @@ async def _stop_jobs(ended: asyncio.Event, task: asyncio.Task[None]) -> None:
     await task
 
 
-async def _start_gateway(settings: Settings, stack: AsyncExitStack) -> str:
-    listener = await listen(settings.host, settings.gateway_port)
-    supervisor = Supervisor(settings.data_dir, listener, settings.workers, settings.gateway)
+async def _start_gateway(
+    settings: Settings, listener: socket.socket, stack: AsyncExitStack, own: Listeners = NOWHERE
+) -> None:
+    supervisor = Supervisor(settings.data_dir, listener, settings.workers, settings.gateway, own)
     stack.push_async_callback(supervisor.stop)
     await supervisor.start()
-    return url_of(listener)
 
 
-async def _apply_config(settings: Settings, database: Database) -> None:
+async def _apply_config(settings: Settings, database: Database, places: Places) -> None:
     """Put the routes of the configuration file into force: all of them, or none and a refusal."""
     if settings.config is None:
         return
     specs = [parse_route(document) for document in settings.routes]
     for spec in specs:
-        await Places.of(settings.gateway).require_route(spec)
+        await places.require_route(spec)
     author = Author(_FILE, now_ms(), f"declared in {settings.config.name}")
     async with database.transaction() as connection:
         declared = [await declare(connection, spec, author, retire_missing=False) for spec in specs]

@@ -16,6 +16,7 @@ from itertools import chain, count
 from pathlib import Path
 
 from app.gateway.options import DEFAULTS, Options
+from app.gateway.own import NOWHERE, Listeners
 from app.gateway.settings import GatewaySettings
 from app.listeners import beside, divided
 from app.worker_process import WorkerProcess, WorkersNotReady
@@ -61,15 +62,22 @@ class Place:
 class Supervisor:
     """The workers `w0`, `w1`, … of one address. Owns the listener, and those that it makes beside it.
 
+    `own` is where else this installation listens: there no arm is called either.
     The sockets stay open here whatever becomes of the workers, so who has connected waits for the next one.
     Mutable state: the places, every process that may run, the tasks that look after them.
     """
 
     def __init__(
-        self, data_dir: Path, listener: socket.socket, workers: int, settings: GatewaySettings = DEFAULTS
+        self,
+        data_dir: Path,
+        listener: socket.socket,
+        workers: int,
+        settings: GatewaySettings = DEFAULTS,
+        own: Listeners = NOWHERE,
     ) -> None:
         self._data_dir = data_dir
         self._settings = settings
+        self._own = own
         sockets = divided(listener, workers)
         self._places = [Place(f"w{index}", socket) for index, socket in enumerate(sockets)]
         self._processes: list[WorkerProcess] = []
@@ -124,7 +132,7 @@ class Supervisor:
         taken = {process.name for process in self._processes}
         names = chain([place.name], (f"{place.name}.{number}" for number in count(1)))
         name = next(name for name in names if name not in taken)  # and so a spool and figures of its own
-        options = Options(self._data_dir, name, place.listener.fileno(), self._settings)
+        options = Options(self._data_dir, name, place.listener.fileno(), self._settings, own=self._own)
         process = await WorkerProcess.start(options)
         self._processes.append(process)
         try:

@@ -31,7 +31,12 @@ _FIELD_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _POINTER = re.compile(r"(/([^~/]|~[01])*)+")
 _PATH = re.compile(r"/[A-Za-z0-9._~!$&'()*+,;=:@%/-]*")
-_DOT_SEGMENT = re.compile(r"/(\.|%2e){1,2}(/|$)", re.IGNORECASE)
+_SEPARATOR = r"(?:[/\\]|%2f|%5c)"
+_DOT_SEGMENT = re.compile(rf"{_SEPARATOR}(?:\.|%2e){{1,2}}(?:{_SEPARATOR}|;|%3b|$)", re.IGNORECASE)
+_ODD_ENCODING = re.compile(
+    r"%(?![0-9a-f]{2})|%(2[de]|3[0-9]|4[1-9a-f]|5[0-9af]|6[1-9a-f]|7[0-9ae])", re.IGNORECASE
+)
+"""What no caller sends: % that encodes nothing, or a letter, digit or one of -._~ that needs no encoding."""
 _MAX_PREDICTIONS = 32
 _OWN_HEADERS = {
     "connection",
@@ -44,6 +49,8 @@ _OWN_HEADERS = {
     "transfer-encoding",
     "upgrade",
 }
+_WAY_HEADERS = {"baggage", "forwarded", "traceparent", "tracestate", "via", "x-real-ip"}
+"""Fields that say where a request has been, as those do whose names begin with `x-forwarded-`."""
 _RESERVED_PREFIXES = (
     "/v1/decide",
     "/v1/outcomes",
@@ -195,6 +202,9 @@ def _match_problems(match: Match) -> Iterator[BadSpec]:
     if not _PATH.fullmatch(prefix) or "//" in prefix or _DOT_SEGMENT.search(prefix):
         bound = "must be a path that starts with /, in ASCII, without empty or dot segments"
         yield BadSpec("match.path_prefix", f"{bound}, got {prefix!r}")
+    elif (odd := _ODD_ENCODING.search(prefix)) is not None:
+        bound = "must percent-encode nothing but what needs it, by two hexadecimal digits"
+        yield BadSpec("match.path_prefix", f"{bound}, got {odd.group()!r} in {prefix!r}")
     bare = prefix.rstrip("/")
     if any(bare == reserved or bare.startswith(reserved + "/") for reserved in _RESERVED_PREFIXES):
         reserved = ", ".join(_RESERVED_PREFIXES)
@@ -235,6 +245,8 @@ def _url_problems(where: str, url: str) -> Iterator[BadSpec]:
     if parts.username or parts.password or parts.fragment or not _is_plain(url):
         bound = "must be in ASCII, without credentials, a fragment or spaces"
         yield BadSpec(where, f"{bound}, got host {parts.hostname!r}")
+    if _DOT_SEGMENT.search(parts.path):
+        yield BadSpec(where, f"must have a path without dot segments, got {parts.path!r}")
     if parts.scheme == "http+unix":
         yield from _socket_problems(where, url, parts)
     elif not parts.hostname or port == 0:
@@ -260,12 +272,17 @@ def _shown(url: str) -> str:
 
 def _headers_problems(where: str, headers: Sequence[ArmHeader]) -> Iterator[BadSpec]:
     """A literal value may be a secret all the same, so none is repeated."""
+    known: dict[str, str] = {}
     for header in headers:
         name = header.name
+        key = name.lower().replace("_", "-")  # as some servers read it
         if not _TOKEN.fullmatch(name):
             yield BadSpec(where, f"must be named by field names, got {name!r}")
-        if name.lower() in _OWN_HEADERS or name.lower().startswith("kingmaker-"):
-            yield BadSpec(f"{where}.{name}", "must not be a header that the gateway sets itself")
+        if key in _OWN_HEADERS or key in _WAY_HEADERS or key.startswith(("kingmaker-", "x-forwarded-")):
+            yield BadSpec(f"{where}.{name}", f"must not be a header that the gateway sets itself, got {key}")
+        if (other := known.setdefault(key, name)) is not name:
+            bound = "must differ from the others in more than case and _ for -"
+            yield BadSpec(f"{where}.{name}", f"{bound}, got {other!r} as well")
         if header.env is not None and not _VARIABLE.fullmatch(header.env):
             yield BadSpec(f"{where}.{name}.env", f"must be the name of a variable, got {header.env!r}")
         if header.value is not None and not _FIELD_VALUE.fullmatch(header.value):

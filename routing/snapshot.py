@@ -93,7 +93,7 @@ def _host_key(host: str | None) -> str:
     bare = host.lower()
     if bare.startswith("["):
         return bare.partition("]")[0] + "]"
-    return bare.partition(":")[0]
+    return bare.partition(":")[0].rstrip(".")
 
 
 def _prefix_key(prefix: str | None) -> str:

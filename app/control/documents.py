@@ -173,7 +173,7 @@ def _match_of(document: RouteDocument) -> Match:
         return Match(path_prefix=f"/r/{document.route}")
     prefix, host = document.match.path_prefix, document.match.host
     return Match(
-        path_prefix=prefix if prefix is None else prefix.rstrip("/") or "/",
+        path_prefix=prefix if prefix is None else prefix.rstrip("/") or prefix[:1],
         host=host if host is None else host.lower(),
     )
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from app.control.documents import BadDeclaration
+from app.gateway.own import NOWHERE, Listeners, own_refusal
 from app.gateway.resolver import Resolver
 from app.gateway.settings import GatewaySettings
 from policies.errors import BadSpec
@@ -20,18 +21,21 @@ from routing.addresses import DEFAULT, AddressRules, address_rules, socket_path
 PATIENCE_SECONDS = 2.0
 """How long the addresses of a name are waited for."""
 
+_PORTS = {"http": 80, "https": 443}
+
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Where arms may be."""
+    """Where arms may be: where the rules allow it, and none of our `own` listeners is."""
 
     rules: AddressRules = DEFAULT
+    own: Listeners = NOWHERE
 
     @classmethod
-    def of(cls, gateway: GatewaySettings) -> Places:
+    def of(cls, gateway: GatewaySettings, own: Listeners = NOWHERE) -> Places:
         """Where gateways of these settings would call an arm."""
         rules = address_rules(gateway.private_arms, gateway.allow_networks, gateway.deny_networks)
-        return cls(rules)
+        return cls(rules, own)
 
     async def require_route(self, spec: RouteSpec) -> None:
         """Refuse a route of which an arm is where none may be.
@@ -60,6 +64,7 @@ class Places:
     async def _refusal(self, url: str, resolver: Resolver) -> str | None:
         try:
             parts = urlsplit(url)
+            port = parts.port or _PORTS.get(parts.scheme, 0)
         except ValueError:
             return None
         host = parts.hostname
@@ -71,8 +76,11 @@ class Places:
             addresses = await resolver.addresses(host, PATIENCE_SECONDS)
         except OSError:
             return None
+        ours = [refusal for address in addresses if (refusal := own_refusal(self.own, address, port))]
         refusals = [refusal for address in addresses if (refusal := self.rules.refusal(address)) is not None]
-        if len(refusals) < len(addresses):
+        if ours:  # one of several is too many: what a name comes to takes turns
+            refusals = ours
+        elif len(refusals) < len(addresses):
             return None
         if addresses == (host,):
             return refusals[0]

@@ -17,6 +17,8 @@ from collections.abc import Callable, Sequence
 from itertools import accumulate, islice
 from pathlib import Path
 
+import msgspec
+
 from app.events.types import DecisionEvent, Event, OutcomeEvent, ShadowEvent, encode
 
 MAX_WAITING = 200_000
@@ -29,7 +31,7 @@ _GROUP_SECONDS = 0.02
 """How long decisions gather before they are written; an outcome's caller waits, so it is written at once."""
 
 _SWEEP_SECONDS = 1.0
-_SWEEP_ROWS = 20_000
+_SWEEP_EVENTS = 1_000_000
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (id TEXT NOT NULL);
@@ -135,7 +137,7 @@ class Spool:
                 ends = accumulate(map(len, groups), initial=_last_sequence(self._connection))
                 rows = zip(islice(ends, 1, None), bodies, strict=True)
                 self._connection.executemany("INSERT INTO events (seq, body) VALUES (?, ?)", rows)
-        except (sqlite3.Error, OSError, ValueError, TypeError) as error:
+        except (sqlite3.Error, OSError, ValueError, TypeError, msgspec.MsgspecError) as error:
             return SpoolError(f"{self.path.name} could not take {len(events)} events: {error}")
         return None
 
@@ -144,7 +146,7 @@ class Spool:
         mark = read_mark(self.path, self.id)
         try:
             with self._connection:
-                self._connection.execute(_DELETE_RECORDED, (mark, _SWEEP_ROWS))
+                self._connection.execute(_DELETE_RECORDED, (mark, _SWEEP_EVENTS))
         except sqlite3.Error:
             return  # nothing is lost by keeping rows: the next sweep tries again
 

@@ -13,6 +13,7 @@ ANSWER_HEAD_BYTES = 64 * 1024
 """The longest header block an arm may send; more is a malformed answer."""
 
 _MOST_FIELDS = 200
+_KNOWN_BYTES = 256
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: ([\t\x20-\x7e\x80-\xff]*))?")
 _HARMLESS = frozenset((b"keep-alive", b"close"))
 
@@ -24,6 +25,7 @@ class Answer:
         "_body",
         "chunked",
         "complete",
+        "dated",
         "head_complete",
         "keep_alive",
         "length",
@@ -44,6 +46,7 @@ class Answer:
         self.upgrade = b""
         self.head_complete = False
         self.complete = False
+        self.dated = False
         self.named: tuple[bytes, ...] = ()
         self._body: BodyReader | None = None
         self.lines: list[bytes] = []
@@ -58,7 +61,8 @@ class Answer:
         lines = lines_of(head)
         if len(lines) > _MOST_FIELDS + 1:
             raise BadMessage(502, f"an answer must have at most {_MOST_FIELDS} fields, got {len(lines) - 1}")
-        self.status, self.reason, self.keep_alive = _read_status_line(lines[0])
+        read = _known_status_line if len(lines[0]) <= _KNOWN_BYTES else _read_status_line
+        self.status, self.reason, self.keep_alive = read(lines[0])
         http10 = not self.keep_alive
         kept = self.lines
         del lines[0]
@@ -123,13 +127,15 @@ class Answer:
 Take = Callable[[Answer, bytes], None]
 
 
-@lru_cache(maxsize=256)
 def _read_status_line(line: bytes) -> tuple[int, bytes, bool]:
     """Status, reason, and whether the version keeps connections."""
     found = _STATUS_LINE.fullmatch(line)
     if found is None:
         raise BadMessage(502, "an answer must begin with a status line of HTTP/1.0 or 1.1")
     return int(found[2]), found[3] or b"", found[1] == b"1"
+
+
+_known_status_line = lru_cache(maxsize=256)(_read_status_line)
 
 
 def _drop(answer: Answer, value: bytes) -> None:
@@ -154,6 +160,11 @@ def _connection(answer: Answer, value: bytes) -> None:
     answer.keep_alive = b"close" not in answer.named and (answer.keep_alive or b"keep-alive" in tokens)
 
 
+def _date(answer: Answer, value: bytes) -> None:
+    answer.dated = True
+    answer.lines.append(b"Date: %b\r\n" % value)
+
+
 def _upgrade(answer: Answer, value: bytes) -> None:
     answer.upgrade = value.lower()
 
@@ -163,6 +174,7 @@ _TAKE: dict[bytes, Take] = {
     b"transfer-encoding": _transfer_encoding,
     b"connection": _connection,
     b"upgrade": _upgrade,
+    b"date": _date,
     b"keep-alive": _drop,
     b"proxy-authenticate": _drop,
     b"proxy-connection": _drop,
@@ -172,7 +184,8 @@ _TAKE: dict[bytes, Take] = {
 
 
 def _taker(lower: bytes) -> Take | None:
-    return _TAKE.get(lower, _drop if lower.startswith(b"kingmaker-") else None)
+    is_ours = lower.replace(b"_", b"-").startswith(b"kingmaker-")
+    return _TAKE.get(lower, _drop if is_ours else None)
 
 
 _LINES = FieldLines(_taker)

@@ -62,6 +62,7 @@ class Ask(Attempt):
         self._hedge: asyncio.TimerHandle | None = None
         self._repeated = False
         self._retried = False
+        self.wants_tunnel = request.upgrade is not None
         self.arm = lane.target.arm
         self.series = lane.series
         self._health = lane.health
@@ -143,6 +144,7 @@ class Ask(Attempt):
         if self._beside is not None:
             return  # that one may answer still; if it does not, it says so
         if not self.answered and self._may_repeat(failure):
+            self._asker.resume_request()  # that the last connection took no more is moot
             self.pool.acquire(self)
         else:
             self._stop_hedging()
@@ -165,7 +167,7 @@ class Ask(Attempt):
 
     def send_request(self, connection: UpstreamConnection) -> None:
         """Sends the head, what was kept of the body, and what has come since."""
-        left_ms = int(1000 * (self.deadline - self.asked_at))
+        left_ms = int(1000 * (self.deadline - monotonic()))
         kept = self._request.kept
         self._send(connection, self._asker.head_for(self.target, max(1, left_ms)), kept[:] if kept else [])
 
@@ -216,7 +218,8 @@ class Ask(Attempt):
     def _ask_beside(self, worker: Worker) -> None:
         request = self._request
         is_whole = request.complete and request.can_replay and request.upgrade is None
-        if is_whole and not (self.answered or self.over) and self._asker.may_try_again(self, "hedge"):
+        is_asked = self.connection is not None and not self.answered
+        if is_whole and is_asked and self._asker.may_try_again(self, "hedge"):
             self._beside = beside = Beside(self)
             worker.watch(beside)
             beside.pool.acquire(beside)

@@ -96,6 +96,13 @@ class ChunkReader:
         self.complete = False
 
     def feed(self, data: bytes, pieces: list[bytes]) -> bytes:
+        chunks: list[bytes] = []
+        rest = self._read(data, chunks)
+        if chunks:
+            pieces.append(chunks[0] if len(chunks) == 1 else b"".join(chunks))
+        return rest
+
+    def _read(self, data: bytes, pieces: list[bytes]) -> bytes:
         if self._rest:
             data, self._rest = self._rest + data, b""
         at = 0

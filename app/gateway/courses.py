@@ -13,14 +13,10 @@ from routing.types import Arm, Role, Route, UnitKind
 
 
 class Course:
-    """A route as this worker serves it, by one snapshot. `is_watched`: it has shadow arms.
-
-    Mutable state: the lanes to its arms, each found when it is first asked for.
-    """
+    """A route as this worker serves it, by one snapshot. `is_watched`: it has shadow arms."""
 
     __slots__ = (
         "_lanes",
-        "_new_lane",
         "budget",
         "is_watched",
         "prefix_length",
@@ -48,15 +44,12 @@ class Course:
         self.timeout_seconds = route.upstream.timeout_ms / 1000
         self.unit_of = None if route.unit is None else reader_of(route.unit)
         self.unit_is_in_body = route.unit is not None and route.unit.kind is UnitKind.JSON
-        self._new_lane = new_lane
-        self._lanes: dict[int, Lane] = {}
+        serving = [arm for arm in route.arms if arm.role in (Role.CHAMPION, Role.CHALLENGER)]
+        self._lanes = {arm.id: new_lane(route, routing.targets[arm.id]) for arm in serving}
 
     def lane(self, arm: Arm) -> Lane:
-        """How an arm is reached from here."""
-        lane = self._lanes.get(arm.id)
-        if lane is None:
-            lane = self._lanes[arm.id] = self._new_lane(self.route, self.routing.targets[arm.id])
-        return lane
+        """How an arm that may serve is reached from here."""
+        return self._lanes[arm.id]
 
     @property
     def is_crowded(self) -> bool:

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import Callable, Sequence
-from ipaddress import ip_address
 from time import monotonic
 from typing import TypeVar
 
+from app.gateway.own import Listeners, own_refusal
 from app.gateway.resolver import Resolver
 from app.gateway.targets import Target
-from routing.addresses import Address, AddressRules, destination
+from routing.addresses import AddressRules
+
+__all__ = ["FAILED_SECONDS", "Connection", "Dialer", "Listeners"]
 
 FAILED_SECONDS = 10.0
 """How long an address that did not accept stands behind those that may."""
 
 _MOST_TRIES = 4
-_DISCARD_PORT = 9
 
 Connection = TypeVar("Connection", bound=asyncio.BaseProtocol)
-Listeners = frozenset[tuple[str, int]]
-"""The addresses and ports that we ourselves listen on."""
 
 
 class Dialer:
@@ -39,7 +37,7 @@ class Dialer:
         self._loop = loop
         self._resolver = resolver
         self._rules = rules
-        self._own = [(destination(ip_address(address)), port) for address, port in own]
+        self._own = own
 
     async def dial(self, target: Target, protocol: Callable[[], Connection]) -> Connection:
         """A new connection. Each try, with its TLS handshake, has the arm's `connect_timeout`.
@@ -78,22 +76,7 @@ class Dialer:
         return allowed
 
     def _refusal(self, address: str, port: int) -> str | None:
-        refusal = self._rules.refusal(address)
-        if refusal is None and self._is_own(destination(ip_address(address)), port):
-            return f"must not be where the gateway itself listens, got {address} port {port}"
-        return refusal
-
-    def _is_own(self, address: Address, port: int) -> bool:
-        """Whether we listen there, also where that is every address of this machine."""
-        for listening, own_port in self._own:
-            if own_port != port:
-                continue
-            is_covered = (
-                listening.is_unspecified and listening.version >= address.version
-            )  # :: takes IPv4 too
-            if listening == address or (is_covered and is_of_this_machine(address)):
-                return True
-        return False
+        return self._rules.refusal(address) or own_refusal(self._own, address, port)
 
     def _in_turn(self, addresses: Sequence[str]) -> list[str]:
         family = ":" in addresses[0]
@@ -130,16 +113,3 @@ class Dialer:
         except TimeoutError as error:
             raise OSError(f"{path} did not answer within {seconds} s") from error
         return connection
-
-
-def is_of_this_machine(address: Address) -> bool:
-    """Whether an address is one of our own: the system speaks to it from itself. Sends nothing."""
-    if address.is_loopback:
-        return True
-    family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
-    try:
-        with socket.socket(family, socket.SOCK_DGRAM) as probe:
-            probe.connect((str(address), _DISCARD_PORT))
-            return ip_address(probe.getsockname()[0]) == address
-    except OSError:
-        return False

@@ -72,7 +72,7 @@ FAMILIES: dict[str, Family] = {
     ),
     "kingmaker_ejections_total": _counter("Times an arm was ejected for failing.", *_ARM),
     "kingmaker_arm_ejected": _gauge("1: this worker does not ask the arm, because it failed.", *_ARM),
-    "kingmaker_arm_healthy": _gauge("1: the arm answers its health checks.", *_ARM),
+    "kingmaker_arm_healthy": _gauge("1: the arm answers, and passes its health checks if it has any.", *_ARM),
     "kingmaker_shadow_requests_total": _counter(
         "Copies sent to shadow arms, by class of status.", *_ARM, "code"
     ),

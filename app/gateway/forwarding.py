@@ -8,6 +8,11 @@ from app.gateway.targets import Target
 _UPGRADE = b"Connection: Upgrade\r\nUpgrade: websocket\r\n"
 
 
+def _key(name: bytes) -> bytes:
+    """A field name as servers compare them, some of which read _ as -."""
+    return name.lower().replace(b"_", b"-")
+
+
 def request_head(request: Request, rest: str, target: Target, lines: bytes) -> bytes:
     """The head of the request as the arm gets it: to the arm's URL and the rest of the caller's path.
 
@@ -15,7 +20,7 @@ def request_head(request: Request, rest: str, target: Target, lines: bytes) -> b
     """
     kept = request.lines
     if target.overrides:
-        kept = [line for line in kept if line.partition(b":")[0].lower() not in target.overrides]
+        kept = [line for line in kept if _key(line.partition(b":")[0]) not in target.overrides]
     if request.chunked:
         framing = b"Transfer-Encoding: chunked\r\n"
     else:

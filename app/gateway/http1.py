@@ -4,55 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from time import monotonic
-from typing import Protocol, cast
+from typing import cast
 
+from app.gateway.handlers import Front, Handler, Tunnel
 from app.gateway.heads import END, BadMessage, is_hopeless
 from app.gateway.replies import JSON, PROBLEM, own_answer, problem
-from app.gateway.requests import HOLD_BYTES, Request
+from app.gateway.requests import HOLD_BYTES, Request, too_long
+from app.gateway.resets import reset
 from app.gateway.settings import GatewaySettings
 
 LINGER_SECONDS = 2.0
 LINGER_BYTES = 1024 * 1024
-HALF_CLOSED_SECONDS = 1.0
-"""How long a caller that has sent its last byte may wait for its answer to begin: most of them have left."""
-
 DRAIN_SECONDS = 1.0
 """How long an idle connection stays open when the worker drains, for a request that is on its way."""
 
 _EMPTY_LINES = 2
 _NEVER = float("inf")
-
-
-class Handler(Protocol):
-    """What answers one request: an exchange with an arm, or one of the gateway's own endpoints."""
-
-    def start(self) -> None: ...
-    def on_body(self) -> None: ...
-    def abandon(self, status: int | None = None) -> None: ...
-    def pause_answer(self) -> None: ...
-    def resume_answer(self) -> None: ...
-
-
-class Tunnel(Protocol):
-    """What takes a connection over once it speaks another protocol."""
-
-    def on_caller_data(self, data: bytes) -> None: ...
-    def on_caller_end(self) -> None: ...
-    def pause_arm(self) -> None: ...
-    def resume_arm(self) -> None: ...
-
-
-class Front(Protocol):
-    """What a connection needs of its worker."""
-
-    draining: bool
-    settings: GatewaySettings
-
-    def open(self, connection: ClientConnection, request: Request) -> Handler: ...
-    def on_connected(self, connection: ClientConnection) -> bool: ...
-    def on_lost(self, connection: ClientConnection) -> None: ...
-    def on_refused(self, status: int) -> None: ...
-    def is_trusted(self, peer: str) -> bool: ...
 
 
 class ClientConnection(asyncio.Protocol):
@@ -74,6 +41,7 @@ class ClientConnection(asyncio.Protocol):
         "_front",
         "_half_closed_at",
         "_handler",
+        "_held",
         "_lingered",
         "_looked_at",
         "_reading",
@@ -102,6 +70,7 @@ class ClientConnection(asyncio.Protocol):
         self._arm_full = False
         self._reading = True
         self._lingered = 0
+        self._held = 0
         self._body_began = 0.0
         self._deadline = _NEVER
         self._write_deadline = _NEVER
@@ -122,6 +91,11 @@ class ClientConnection(asyncio.Protocol):
     def is_reading(self) -> bool:
         """Whether the caller is listened to; paused when an arm or an earlier request is behind."""
         return self._reading
+
+    @property
+    def gone_seconds(self) -> float:
+        """How long ago the caller closed its side; 0 if it has not."""
+        return max(0.0, monotonic() - self._half_closed_at)
 
     def write(self, data: bytes) -> None:
         """Sends a part of the current answer."""
@@ -144,17 +118,15 @@ class ClientConnection(asyncio.Protocol):
 
     def may_keep_alive(self, request: Request) -> bool:
         """Whether the connection can outlive the answer that begins now."""
-        return (
-            request.keep_alive
-            and request.complete
-            and not self._front.draining
-            and (self._half_closed_at == _NEVER or self._rest != b"")
-        )
+        is_last = self._front.draining or (self._half_closed_at != _NEVER and not self._rest)
+        return request.keep_alive and request.complete and not is_last
 
     def finish(self, keep_alive: bool) -> None:
         """Ends the current exchange: the next request, or the end of the connection."""
         request, self._current, self._handler = self._current, None, None
         self._answering = self._arm_full = False
+        if self._held:
+            self._forget_held()
         is_last = self._half_closed_at != _NEVER and not self._rest
         if is_last or not keep_alive:
             self._say_goodbye(request is not None and request.complete)
@@ -166,6 +138,10 @@ class ClientConnection(asyncio.Protocol):
         if self._rest or not self._reading:
             self.proceed()
 
+    def _forget_held(self) -> None:
+        self._front.held -= self._held
+        self._held = 0
+
     def tunnel(self, tunnel: Tunnel) -> None:
         """From now on the caller speaks to somebody else, in another protocol."""
         self._tunnel, self._deadline = tunnel, _NEVER
@@ -173,6 +149,8 @@ class ClientConnection(asyncio.Protocol):
         self._balance()
         if rest:
             tunnel.on_caller_data(rest)
+        if self._half_closed_at != _NEVER:
+            self.close()
 
     def pause_caller(self) -> None:
         """Told by a tunnel: the other side does not keep up, which must not last for ever."""
@@ -191,8 +169,8 @@ class ClientConnection(asyncio.Protocol):
         self._transport.close()
 
     def abort(self) -> None:
-        """Ends the connection at once: the answer that was promised cannot be completed."""
-        self._transport.abort()
+        """Ends the connection at once, so that nobody takes what was sent for the whole of it."""
+        reset(self._transport)
 
     def on_new_arm(self) -> None:
         """Told by the exchange: another arm gets the request, and what the last one did not take is moot."""
@@ -206,9 +184,7 @@ class ClientConnection(asyncio.Protocol):
     def expire(self, now: float) -> None:
         """Ends the connection when the caller has been silent, or slow, for too long."""
         current = self._current
-        if now >= min(self._write_deadline, self._stuck_deadline) or (
-            not self._answering and now >= self._half_closed_at + HALF_CLOSED_SECONDS
-        ):
+        if now >= min(self._write_deadline, self._stuck_deadline) or self._is_left(now):
             self.abort()
         elif now < self._deadline or (self._tunnel is not None and not self._deaf):
             return
@@ -219,9 +195,16 @@ class ClientConnection(asyncio.Protocol):
         elif current is not None:
             self._deadline = _NEVER
         elif not self._rest:
-            self.abort()
+            self.close()
         else:
             self._refuse(Request(), BadMessage(408, "the request's head was not sent in time"))
+
+    def _is_left(self, now: float) -> bool:
+        """Whether nobody seems to be there: a caller that closed its side, or a tunnel without a word."""
+        settings, tunnel = self._front.settings, self._tunnel
+        if tunnel is not None:
+            return now >= tunnel.used_at + settings.tunnel_idle_seconds
+        return not self._answering and now >= self._half_closed_at + settings.half_closed_seconds
 
     def drain(self) -> None:
         """Ends the connection if it stays idle for a moment longer; a request that comes now is the last."""
@@ -241,6 +224,7 @@ class ClientConnection(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self._front.on_lost(self)
+        self._forget_held()
         handler, self._handler, self._current = self._handler, None, None
         tunnel, self._tunnel = self._tunnel, None
         self._rest, self._deaf = b"", True
@@ -294,17 +278,10 @@ class ClientConnection(asyncio.Protocol):
         if self._advancing:
             return
         self._advancing = True
-        while self._rest and not self._deaf and self._tunnel is None and not self._transport.is_closing():
-            current = self._current
-            if current is None:
-                if self._write_deadline != _NEVER or not self._read_head():
-                    break
-            elif current.complete or not self._has_room(current):
-                break
-            else:
-                data, self._rest = self._rest, b""
-                self._read_body(current, data)
-        self._advancing = False
+        try:
+            self._read_on()
+        finally:
+            self._advancing = False
         if self._half_closed_at != _NEVER:
             self._end_unfinished()
         self._balance()
@@ -318,6 +295,18 @@ class ClientConnection(asyncio.Protocol):
             self.close()
         elif not (current.complete or self._rest):
             self.abort()
+
+    def _read_on(self) -> None:
+        while self._rest and not self._deaf and self._tunnel is None and not self._transport.is_closing():
+            current = self._current
+            if current is None:
+                if self._write_deadline != _NEVER or not self._read_head():
+                    break
+            elif current.complete or not self._has_room(current):
+                break
+            else:
+                data, self._rest = self._rest, b""
+                self._read_body(current, data)
 
     def _has_room(self, current: Request) -> bool:
         return not self._arm_full and current.pending <= current.hold_bytes
@@ -350,7 +339,7 @@ class ClientConnection(asyncio.Protocol):
     def _check_part(self, part: bytes, settings: GatewaySettings) -> None:
         """Refuses a head that is too long already, or that can no longer become a good one."""
         if len(part) >= settings.head_bytes:
-            self._refuse(Request(), _too_long(part, settings))
+            self._refuse(Request(), too_long(part, settings))
         elif is_hopeless(part, self._looked_at):
             self._refuse(Request(), BadMessage(400, "the request is not well-formed HTTP/1.1"))
         else:
@@ -385,6 +374,16 @@ class ClientConnection(asyncio.Protocol):
             self._rest, self._deadline = rest, _NEVER
         if self._handler is not None:
             self._handler.on_body()
+        if self._current is request:
+            self._count_held(request)
+
+    def _count_held(self, request: Request) -> None:
+        """Bodies in memory are bounded over all callers: who holds much when there is too much has to go."""
+        held = request.held
+        self._front.held += held - self._held
+        self._held = held
+        if held > HOLD_BYTES and self._front.held > self._front.settings.held_bytes:
+            self._refuse(request, BadMessage(503, "the gateway holds as many bodies as it can"))
 
     def _expire_body(self, request: Request, now: float) -> None:
         """A body has its time, and more for what has come of it; none passes while the gateway is behind."""
@@ -401,6 +400,7 @@ class ClientConnection(asyncio.Protocol):
 
     def _refuse(self, request: Request, bad: BadMessage) -> None:
         handler, self._handler, self._current = self._handler, None, None
+        self._forget_held()
         if handler is not None:
             handler.abandon(bad.status)
         if self._answering:
@@ -447,11 +447,3 @@ class ClientConnection(asyncio.Protocol):
             self._transport.resume_reading()
         else:
             self._transport.pause_reading()
-
-
-def _too_long(part: bytes, settings: GatewaySettings) -> BadMessage:
-    """Why a head that does not end within its bounds is refused."""
-    line, _, fields = part.partition(b"\r\n")
-    if not fields or len(line) > settings.target_bytes + 64:
-        return BadMessage(414, f"a request target must be at most {settings.target_bytes} bytes, got more")
-    return BadMessage(431, f"a request head must be at most {settings.head_bytes} bytes, got more")

@@ -16,7 +16,8 @@ from app.gateway.replies import JSON, PROBLEM, problem
 from routing.types import TOTAL_BP
 
 if TYPE_CHECKING:
-    from app.gateway.http1 import ClientConnection, Handler
+    from app.gateway.handlers import Handler
+    from app.gateway.http1 import ClientConnection
     from app.gateway.requests import Request
     from app.gateway.snapshots import Routing
     from app.gateway.worker import Worker
@@ -58,6 +59,16 @@ class Refusal:
 
     def resume_answer(self) -> None:
         pass
+
+
+class Options(Refusal):
+    """`OPTIONS` of the gateway itself: what it passes on, and takes."""
+
+    def __init__(self, client: ClientConnection) -> None:
+        super().__init__(client, 200, "")
+
+    def start(self) -> None:
+        self._client.answer(200, b"", lines=b"Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n")
 
 
 class Endpoint:

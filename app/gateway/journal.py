@@ -97,7 +97,7 @@ class Journal:
             host=request.host,
             bytes_in=request.received,
             bytes_out=exchange.sent_bytes,
-            upstream_seconds=None if serving is None else serving.seconds,
+            upstream_seconds=None if serving is None else min(serving.seconds, seconds),
             failure=exchange.failure,
             trace=None if trace is None else trace.id,
         )

@@ -18,7 +18,7 @@ class Lane:
         self.pool = pool
         self.health = health
         self.series = series
-        self._connects = self._refusals = 0
+        self._connects, self._refusals = pool.connects, pool.refusals
 
     def count_connects(self) -> None:
         """Adds to the figures the connections that were made, or were not, since it was last asked."""

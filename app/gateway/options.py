@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 
+from app.gateway.own import NOWHERE, Listeners, listener_text, read_listener
 from app.gateway.settings import GatewaySettings
 
 SETTINGS_VARIABLE = "KINGMAKER_WORKER_SETTINGS"
@@ -25,7 +26,8 @@ class BadOptions(ValueError):
 class Options:
     """One worker: data folder, name (also of its spool), inherited listening TCP socket, limits.
 
-    `stdout_fd` is where an access log for standard output goes.
+    `stdout_fd` is where an access log for standard output goes. `own` are the other listeners of this
+    installation, which no arm may be either.
     """
 
     data_dir: Path
@@ -33,6 +35,7 @@ class Options:
     listener_fd: int
     settings: GatewaySettings = DEFAULTS
     stdout_fd: int = 1
+    own: Listeners = NOWHERE
 
     def arguments(self) -> list[str]:
         """The command line, without settings."""
@@ -41,6 +44,7 @@ class Options:
             *("--worker", self.worker),
             *("--fd", str(self.listener_fd)),
             *("--stdout-fd", str(self.stdout_fd)),
+            *(word for listener in sorted(self.own) for word in ("--own", listener_text(*listener))),
         ]
 
     def variables(self) -> dict[str, str]:
@@ -52,16 +56,26 @@ def read_options(arguments: Sequence[str], environment: Mapping[str, str]) -> Op
     """The options that `arguments()` and `variables()` have given; without settings the defaults.
 
     Raises:
-        BadOptions: the settings are not such.
+        BadOptions: the settings are not such, or a listener is none.
     """
     parser = argparse.ArgumentParser(prog="python -m app.gateway", description="A worker of the data plane.")
     parser.add_argument("--data-dir", type=Path, required=True)
     parser.add_argument("--worker", required=True, help="name of this worker, and of its spool")
     parser.add_argument("--fd", type=int, required=True, help="inherited listening socket")
     parser.add_argument("--stdout-fd", type=int, default=1, help="where an access log to - goes")
+    own_text = "HOST:PORT of another listener of ours, where no arm may be"
+    parser.add_argument("--own", metavar="HOST:PORT", action="append", default=[], help=own_text)
     given = parser.parse_args(arguments)
     try:
         settings = msgspec.json.decode(environment.get(SETTINGS_VARIABLE, "{}"), type=GatewaySettings)
     except msgspec.MsgspecError as error:
         raise BadOptions(f"{SETTINGS_VARIABLE} does not hold settings: {error}") from error
-    return Options(given.data_dir, given.worker, given.fd, settings, given.stdout_fd)
+    own = _listeners(given.own)
+    return Options(given.data_dir, given.worker, given.fd, settings, given.stdout_fd, own)
+
+
+def _listeners(texts: Sequence[str]) -> Listeners:
+    try:
+        return frozenset(read_listener(text) for text in texts)
+    except ValueError as error:
+        raise BadOptions(f"--own {error}") from error

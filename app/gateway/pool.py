@@ -52,6 +52,7 @@ class Pool:
         self.connects = 0
         self.refusals = 0
         self.patience = Patience(target.limits.timeout_ms)
+        self.tunnels: set[UpstreamConnection] = set()
         self._connections: set[UpstreamConnection] = set()
         self._logged_at = -inf
         self._shed = 0
@@ -83,6 +84,12 @@ class Pool:
         """Whether half of the connections that may be opened serve somebody."""
         return 2 * (self.open - len(self.idle)) >= self.target.limits.max_connections
 
+    def adopt(self, target: Target) -> None:
+        """The arm is described anew; it is where it was."""
+        if target.limits.timeout_ms != self.target.limits.timeout_ms:
+            self.patience = Patience(target.limits.timeout_ms)
+        self.target = target
+
     def acquire(self, attempt: Attempt) -> None:
         """Begins the attempt on an idle connection, now, or on the next one that is free or new.
 
@@ -97,7 +104,8 @@ class Pool:
                 connection.begin(attempt)
                 return
             connection.close()
-        if self.is_full and self._is_queue_full():
+        has_tunnels = attempt.wants_tunnel and len(self.tunnels) >= self.target.limits.max_connections
+        if has_tunnels or (self.is_full and self._is_queue_full()):
             attempt.on_failure(Failure.BUSY)
             return
         attempt.waiting = True
@@ -115,9 +123,16 @@ class Pool:
             connection.idle_since = monotonic()
             self.idle.append(connection)
 
+    def on_tunnel(self, connection: UpstreamConnection) -> None:
+        """Counts a connection apart: one that speaks another protocol takes no place of a request's."""
+        self._connections.discard(connection)
+        self.tunnels.add(connection)
+        self._connect_for_waiting()
+
     def on_lost(self, connection: UpstreamConnection) -> None:
         """Forgets a connection that is gone, and opens another one if somebody waits for it."""
         self._connections.discard(connection)
+        self.tunnels.discard(connection)
         if connection in self.idle:
             self.idle.remove(connection)
         self._connect_for_waiting()
@@ -170,6 +185,8 @@ class Pool:
     def _connect_for_waiting(self) -> None:
         while self.waiting and not self.waiting[0].waiting:
             self.waiting.popleft()
+        if not self.waiting:
+            self.patience.on_empty()
         while len(self.waiting) > self.connecting and not self.is_full:
             self.connecting += 1
             task = self._loop.create_task(self._connect())

@@ -194,10 +194,11 @@ class Exchange:
             return
         self.status = status or self.status
         ask.cancel()
-        is_at_fault = self._framing is None and self.request.complete
-        if is_at_fault:
+        is_unanswered = self._framing is None and self.request.complete
+        if is_unanswered:
             self._measure(ask, failed=True)
-        if is_at_fault and is_kept_waiting(ask.seconds, ask.allowed_seconds):
+        waited = ask.seconds - self.client.gone_seconds
+        if is_unanswered and is_kept_waiting(waited, self._course.timeout_seconds):
             ask.failed()
         else:
             ask.abandoned()
@@ -303,10 +304,13 @@ class Exchange:
         self.client.finish(self._framing is not None and self._framing.keep_alive)
 
     def _fail(self, ask: Ask, failure: Failure) -> None:
-        """The arm has failed, or had no connection free."""
+        """The arm has failed, or had no connection free. A caller that left it little time proves nothing."""
         self.failure = failure
         if self._span is not None:
             self._span.end(None, failure.value)
+        if failure is Failure.TIMEOUT and self._is_hurried:
+            ask.abandoned()
+            return
         self._measure(ask, failed=True)
         if failure is Failure.BUSY:
             ask.shed()
@@ -346,6 +350,11 @@ class Exchange:
         """The whole deadline: the route's, or what the caller has left of its own if that is less."""
         seconds, asked_ms = self._course.timeout_seconds, self.request.timeout_ms
         return seconds if asked_ms is None else min(seconds, max(1, asked_ms) / 1000)
+
+    @property
+    def _is_hurried(self) -> bool:
+        """Whether the caller gave less time than the route."""
+        return self._timeout_seconds() < self._course.timeout_seconds
 
     def _can_fall_back(self, ask: Ask) -> bool:
         return self._course.has_fallback(ask.arm) and self.request.can_replay

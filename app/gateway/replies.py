@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping
+from email.utils import formatdate
+from functools import lru_cache
 from http import HTTPStatus
 
 import msgspec
@@ -14,6 +17,8 @@ from app.gateway.requests import Request
 
 JSON = b"application/json"
 PROBLEM = b"application/problem+json"
+
+_PHRASES = {413: "Content Too Large", 414: "URI Too Long", 422: "Unprocessable Content"}
 
 
 class Framing:
@@ -39,11 +44,12 @@ class Framing:
             self._line, self._chunked = b"Transfer-Encoding: chunked\r\n", True
 
     def head(self, answer: Answer, lines: bytes) -> bytes:
-        """Status line and header block, with `lines` of our own."""
-        return b"HTTP/1.1 %d %b\r\n%b%b%b%b\r\n" % (
+        """Status line and header block, with `lines` of our own; with a date, if the arm sent none."""
+        return b"HTTP/1.1 %d %b\r\n%b%b%b%b%b\r\n" % (
             answer.status,
             answer.reason,
             b"".join(answer.lines),
+            b"" if answer.dated else _date_line(int(time.time())),
             lines,
             self._line,
             connection_line(self._request, self.keep_alive),
@@ -84,9 +90,10 @@ def own_answer(
     keep_alive: bool,
 ) -> bytes:
     """A whole answer of the gateway's own."""
-    head = b"HTTP/1.1 %d %b\r\nContent-Type: %b\r\nContent-Length: %d\r\n%b%b\r\n" % (
+    head = b"HTTP/1.1 %d %b\r\n%bContent-Type: %b\r\nContent-Length: %d\r\n%b%b\r\n" % (
         status,
-        HTTPStatus(status).phrase.encode(),
+        _phrase(status).encode(),
+        _date_line(int(time.time())),
         content_type,
         len(body),
         lines,
@@ -95,11 +102,21 @@ def own_answer(
     return head if request.method == b"HEAD" else head + body
 
 
+def _phrase(status: int) -> str:
+    """The name of a status (RFC 9110, 15), of which Python knows some by older ones."""
+    return _PHRASES.get(status) or HTTPStatus(status).phrase
+
+
+@lru_cache(maxsize=2)
+def _date_line(second: int) -> bytes:
+    return b"Date: %b\r\n" % formatdate(second, usegmt=True).encode()
+
+
 def problem(status: int, detail: str, errors: Iterable[Mapping[str, str]] = ()) -> bytes:
     """A problem document (RFC 9457)."""
     document: dict[str, object] = {
         "type": "about:blank",
-        "title": HTTPStatus(status).phrase,
+        "title": _phrase(status),
         "status": status,
         "detail": detail,
     }

@@ -26,12 +26,19 @@ FORWARDING = (
 """Fields that say where a request has been; what becomes of them depends on who sent them."""
 
 _REFUSED_METHODS = frozenset((b"CONNECT", b"TRACE"))
-_SEPARATOR = rb"(?:/|\\|%2f|%5c)"
-_BAD_PATH = re.compile(rb"%%00|(?:^|%b)(?:\.|%%2e){1,2}(?:%b|;|$)" % (_SEPARATOR, _SEPARATOR), re.IGNORECASE)
+_PATH = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=:@/-]|%[0-9A-Fa-f]{2})*+")
+_QUERY = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=:@/?\[\]|{}^\\`-]|%[0-9A-Fa-f]{2})*+")
+_SEPARATOR = rb"(?:/|%2f|%5c)"
+_BAD_PATH = re.compile(
+    rb"%%0[0ad]|(?:^|%b)(?:\.|%%2e){1,2}(?:%b|;|%%3b|$)" % (_SEPARATOR, _SEPARATOR), re.IGNORECASE
+)
+_WEBSOCKET_KEY = re.compile(rb"sec-websocket-key: [A-Za-z0-9+/]{21}[AQgw]==\r\n", re.IGNORECASE)
 _HOST_BYTES = 261  # the longest name (RFC 1035, 2.3.4), a colon and a port
-_HOST = re.compile(rb"(?:[A-Za-z0-9._~%-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
+_HOST = re.compile(rb"(?:[A-Za-z0-9._~-]*|\[[0-9A-Fa-f:.]+\])(?::([0-9]{0,5}))?")
+_PORTS = 65_536
 _ABSOLUTE = re.compile(rb"https?://([^:/?#][^/?#]*)([^#]*)", re.IGNORECASE)
 _KNOWN_BYTES = 256
+_SMALL_BYTES = 4 * 1024
 _VERSION = re.compile(rb"HTTP/[0-9]\.[0-9]")
 _HARMLESS = frozenset((b"keep-alive", b"close", b"upgrade", b"te"))
 
@@ -60,12 +67,14 @@ class Request:
         "kept",
         "length",
         "lines",
+        "max_forwards",
         "method",
         "named",
         "path",
         "pieces",
         "query",
         "received",
+        "stops_here",
         "timeout_ms",
         "upgrade",
     )
@@ -87,6 +96,8 @@ class Request:
         self.received = 0
         self.complete = True
         self.timeout_ms: int | None = None
+        self.max_forwards: bytes | None = None
+        self.stops_here = False
         self.kept: list[bytes] | None = None
         self.named: tuple[bytes, ...] = ()
         self._taken_bytes = 0
@@ -152,6 +163,7 @@ class Request:
                 return data[length:]
             self._body = body = ChunkReader() if length is None else LengthReader(length)
         rest = body.feed(data, self.pieces)
+        _merge_last(self.pieces)
         self.received = body.received
         if self.received > most:
             raise BadMessage(413, f"body must be at most {most} bytes, got more")
@@ -166,8 +178,14 @@ class Request:
             if self.received > REPLAY_BYTES:
                 self.kept = None
             elif self.kept is not None:
-                self.kept += pieces
+                self.kept.append(b"".join(pieces))
+                _merge_last(self.kept)
         return pieces
+
+    @property
+    def held(self) -> int:
+        """How much of the body is in memory."""
+        return self.received if self.kept is not None else self.pending
 
     @property
     def can_replay(self) -> bool:
@@ -185,6 +203,8 @@ class Request:
             self.host = _checked_host(self._authority)
         if self.upgrade is not None and not self._is_websocket():
             self.upgrade = None
+        if self.max_forwards is not None:
+            self._count_forwards(self.max_forwards)
         if self.named and not _HARMLESS.issuperset(self.named):
             self._drop_named()
         if self.chunked:
@@ -199,7 +219,23 @@ class Request:
     def _is_websocket(self) -> bool:
         """Whether it is the one upgrade that is passed on (RFC 6455, 4.1)."""
         is_bare = self.method == b"GET" and not (self.http10 or self.chunked or self.length)
-        return is_bare and self.upgrade == b"websocket" and b"upgrade" in self.named
+        if not is_bare or self.upgrade != b"websocket" or b"upgrade" not in self.named:
+            return False
+        keys = [line for line in self.lines if line[:18].lower() == b"sec-websocket-key:"]
+        if len(keys) != 1 or _WEBSOCKET_KEY.fullmatch(keys[0]) is None:
+            raise BadMessage(400, "Sec-WebSocket-Key must be 16 bytes in base64, sent once")
+        if self.fields.get(b"sec-websocket-version") != b"13":
+            raise BadMessage(426, "Sec-WebSocket-Version must be 13")
+        return True
+
+    def _count_forwards(self, most: bytes) -> None:
+        """Max-Forwards is for OPTIONS (RFC 9110, 7.6.2): at 0 the answer is ours, else it is one less."""
+        if self.method != b"OPTIONS" or not most.isdigit() or len(most) > 9:
+            self.lines.append(b"Max-Forwards: %b\r\n" % most)
+        elif int(most) == 0:
+            self.stops_here = True
+        else:
+            self.lines.append(b"Max-Forwards: %d\r\n" % (int(most) - 1))
 
     def _drop_named(self) -> None:
         self.lines = [line for line in self.lines if line.partition(b":")[0].lower() not in self.named]
@@ -221,12 +257,12 @@ def _read_request_line(line: bytes) -> RequestLine:
         raise BadMessage(505 if is_version else 400, "the version must be HTTP/1.0 or HTTP/1.1")
     if method in _REFUSED_METHODS:
         raise BadMessage(501, f"method {method.decode()} is not supported")
-    if not target.isascii() or b"#" in target or b"\t" in target:
-        raise BadMessage(400, "a request target must be visible ASCII, without a fragment")
     authority, target = _origin_form(method, target)
     path, _, query = target.partition(b"?")
+    if _PATH.fullmatch(path) is None or _QUERY.fullmatch(query) is None:
+        raise BadMessage(400, "a request target must be a path and a query in the characters of URLs")
     if (b"." in path or b"%" in path) and _BAD_PATH.search(path) is not None:
-        raise BadMessage(400, "a path must not hold dot segments or an encoded NUL")
+        raise BadMessage(400, "a path must not hold dot segments, or an encoded NUL or line end")
     return method, path.decode(), query, version == b"HTTP/1.0", authority
 
 
@@ -250,6 +286,21 @@ def _check_target(line: bytes, longest: int) -> None:
     parts = line.split(b" ")
     if len(parts) == 3 and len(parts[1]) > longest:
         raise BadMessage(414, f"a request target must be at most {longest} bytes, got {len(parts[1])}")
+
+
+def too_long(part: bytes, settings: GatewaySettings) -> BadMessage:
+    """Why a head that does not end within its bounds is refused."""
+    line, _, fields = part.partition(b"\r\n")
+    if not fields or len(line) > settings.target_bytes + 64:
+        return BadMessage(414, f"a request target must be at most {settings.target_bytes} bytes, got more")
+    return BadMessage(431, f"a request head must be at most {settings.head_bytes} bytes, got more")
+
+
+def _merge_last(pieces: list[bytes]) -> None:
+    """Puts a piece that follows a small one into it: many small ones would take many times their size."""
+    if len(pieces) > 1 and len(pieces[-2]) < _SMALL_BYTES:
+        last = pieces.pop()
+        pieces[-1] += last
 
 
 def is_reserved(lower: bytes) -> bool:
@@ -281,7 +332,8 @@ def _host(request: Request, value: bytes) -> None:
 
 @lru_cache(maxsize=1_024)
 def _checked_host(value: bytes) -> bytes:
-    if len(value) > _HOST_BYTES or _HOST.fullmatch(value) is None:
+    found = _HOST.fullmatch(value) if len(value) <= _HOST_BYTES else None
+    if found is None or int(found[1] or 0) >= _PORTS:
         raise BadMessage(400, "Host must be a host name or address with an optional port")
     return value
 
@@ -313,6 +365,10 @@ def _expect(request: Request, value: bytes) -> None:
     request.expects_continue = True
 
 
+def _max_forwards(request: Request, value: bytes) -> None:
+    request.max_forwards = value
+
+
 def _force(request: Request, value: bytes) -> None:
     request.forced = value
 
@@ -337,6 +393,7 @@ _TAKE: dict[bytes, Take] = {
     b"connection": _connection,
     b"expect": _expect,
     b"upgrade": _upgrade,
+    b"max-forwards": _max_forwards,
     b"kingmaker-force-arm": _force,
     b"kingmaker-timeout-ms": _timeout,
     b"keep-alive": _drop,

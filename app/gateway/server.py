@@ -23,6 +23,7 @@ from app.gateway.journal import Journal
 from app.gateway.kills import FILE_NAME as KILLS_NAME
 from app.gateway.kills import KillFile, with_kill_switches
 from app.gateway.options import Options
+from app.gateway.own import listeners_of
 from app.gateway.parent import ALIVE, ALIVE_SECONDS, DRAINING, READY, Parent
 from app.gateway.snapshots import FILE_NAME, Routing, SnapshotFile, routing_of
 from app.gateway.tracing import Tracing
@@ -92,7 +93,7 @@ class Life:
             self._others,
             settings,
             self._journal,
-            own=frozenset({self._listener.getsockname()[:2]}),
+            own=listeners_of(self._listener) | options.own,
         )
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._server: asyncio.Server | None = None

@@ -23,6 +23,9 @@ BOUNDS = MappingProxyType(
         "body_rate": (1, 1024 * _MIB),
         "idle_seconds": (0.001, _DAY_SECONDS),
         "write_seconds": (0.001, _DAY_SECONDS),
+        "half_closed_seconds": (0, _DAY_SECONDS),
+        "tunnel_idle_seconds": (0.001, _DAY_SECONDS),
+        "held_bytes": (1024 * 1024, 1024 * 1024 * _MIB),
         "connections": (1, 1_000_000),
         "drain_seconds": (0, _DAY_SECONDS),
         "shadow_in_flight": (0, 100_000),
@@ -48,13 +51,16 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
     `head_*`: request line and header fields (431, 414, 408). `body_*`: request bodies (413, 408); one has
     `body_seconds`, and a second more per `body_rate` bytes that have come. `write_seconds`: a caller that
-    does not take its answer. `connections`: callers at a time; more are answered 503. `shadow_in_flight`:
-    copies under way per shadow arm. `trusted_proxies`: networks whose forwarding headers are believed; from
-    everybody else they are replaced. Besides the rule that no arm is at a link-local or metadata address:
-    `allow_networks`, if any, are the only ones where arms may be, `deny_networks` those where none may be,
-    and `private_arms` off refuses private and loopback ones.
-    `access_log`: a file, or `-` for standard output. `traces`: where OTLP traces go;
-    `trace_ratio`: how many of the requests are traced whose caller does not say.
+    does not take its answer. `half_closed_seconds`: how long a caller that has said its last may wait for its
+    answer to begin: most of them have left. `tunnel_idle_seconds`: a WebSocket on which nothing is said.
+    `held_bytes`: bodies in memory at a time; who would add much to more is answered 503. `connections`:
+    callers at a time; more are answered 503. `shadow_in_flight`: copies under way per shadow arm.
+
+    `trusted_proxies`: networks whose forwarding headers are believed; from everybody else they are replaced.
+    Besides the rule that arms never are at link-local and metadata addresses: `allow_networks`, if any, are
+    the only ones where they may be, `deny_networks` those where they may not, and `private_arms` off refuses
+    private and loopback ones. `access_log`: a file, or `-` for standard output. `traces`: where OTLP traces
+    go; `trace_ratio`: how many of the requests are traced whose caller does not say.
 
     Raises:
         BadLimit: a value is out of its bounds.
@@ -69,6 +75,9 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     body_rate: int = 1_024
     idle_seconds: float = 75.0
     write_seconds: float = 60.0
+    half_closed_seconds: float = 2.0
+    tunnel_idle_seconds: float = 300.0
+    held_bytes: int = 64 * _MIB
     connections: int = 10_000
     drain_seconds: float = 10.0
     shadow_in_flight: int = 64

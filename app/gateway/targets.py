@@ -25,7 +25,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """An arm as the gateway calls it. `overrides` are the lower-case names of the headers in `lines`.
+    """An arm as the gateway calls it. `overrides` are the names of the headers in `lines`, - for _.
 
     `fixed_lines` are all that are the same in each request: those two and the names of route and arm.
 
@@ -56,6 +56,8 @@ class Target:
     def request_target(self, rest: bytes, query: bytes) -> bytes:
         """The request target: the arm's path and the rest of the caller's; the arm's own query first."""
         base = self.base_path
+        if rest.startswith(b"//"):
+            rest = b"/" + rest.lstrip(b"/")  # or the arm might take what follows for a host
         path = base[:-1] + rest if rest.startswith(b"/") and base.endswith(b"/") else base + rest
         if self.base_query:
             query = b"%b&%b" % (self.base_query, query) if query else self.base_query
@@ -87,7 +89,7 @@ def target_of(route: Route, arm: Arm, environment: Mapping[str, str], missing: l
         host_line=host_line,
         lines=lines,
         fixed_lines=host_line + lines + name_lines,
-        overrides=frozenset(name.lower().encode() for name, _ in sent),
+        overrides=frozenset(name.lower().replace("_", "-").encode() for name, _ in sent),
         limits=route.upstream,
         unix_path=socket_path(parts.netloc) if is_socket else None,
         ssl=context,

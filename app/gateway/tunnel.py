@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from base64 import b64encode
 from hashlib import sha1
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from app.gateway.answers import Answer
@@ -18,26 +19,32 @@ _WEBSOCKET_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 
 class Tunnel:
-    """A caller and an arm that speak WebSocket. Each is read only as fast as the other one takes it."""
+    """A caller and an arm that speak WebSocket. Each is read only as fast as the other one takes it.
+
+    `used_at`: when something was said last (monotonic seconds).
+    """
 
     def __init__(self, caller: ClientConnection, arm: UpstreamConnection) -> None:
+        self.used_at = monotonic()
         self._caller = caller
         self._arm = arm
 
     def start(self, first: bytes) -> None:
         """Relays from now on; `first` is what the arm has said already."""
         self._arm.tunnel(self)
+        self._caller.tunnel(self)
         if first:
             self.on_arm_data(first)
-        self._caller.tunnel(self)
 
     def on_arm_data(self, data: bytes) -> None:
+        self.used_at = monotonic()
         self._caller.write(data)
 
     def on_arm_end(self) -> None:
         self._caller.close()
 
     def on_caller_data(self, data: bytes) -> None:
+        self.used_at = monotonic()
         self._arm.send(data, last=False)
 
     def on_caller_end(self) -> None:

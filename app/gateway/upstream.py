@@ -70,6 +70,7 @@ class Attempt:
         "waiting",
         "waits_until",
         "wants_new",
+        "wants_tunnel",
     )
 
     def __init__(self, method: bytes, target: Target, pool: Pool, deadline: float) -> None:
@@ -79,6 +80,7 @@ class Attempt:
         self.waiting = False
         self.waits_until = inf
         self.wants_new = False
+        self.wants_tunnel = False
         self.method = method
         self.target = target
         self.pool = pool
@@ -137,7 +139,7 @@ class Attempt:
         if connection is not None and connection.is_waiting_for_caller:
             self.deadline = now + self.idle_seconds
         else:
-            is_busy = connection is None and self.pool.is_full
+            is_busy = self.waiting and self.pool.is_full
             self.cancel()
             self.on_failure(Failure.BUSY if is_busy else Failure.TIMEOUT)
 
@@ -250,6 +252,7 @@ class UpstreamConnection(asyncio.Protocol):
     def tunnel(self, tunnel: Tunnel) -> None:
         """From now on the arm speaks to somebody else, in another protocol; the pool never gets it back."""
         attempt, self.attempt, self._tunnel = self.attempt, None, tunnel
+        self.pool.on_tunnel(self)
         if attempt is not None:
             attempt.connection = None
 
@@ -290,7 +293,8 @@ class UpstreamConnection(asyncio.Protocol):
         try:
             is_more = self._read(attempt, data)
         except BadMessage:
-            attempt.cancel()
+            attempt.connection = None
+            self.close()
             attempt.on_failure(Failure.MALFORMED)
             return
         if is_more:

@@ -16,9 +16,10 @@ from app.gateway.counters import Counters, Dump
 from app.gateway.courses import Course
 from app.gateway.decisions import Decision, decide
 from app.gateway.dialer import Listeners
+from app.gateway.handlers import Handler
 from app.gateway.health import Condition, Fleet
-from app.gateway.http1 import ClientConnection, Handler
-from app.gateway.intake import Refusal, endpoint
+from app.gateway.http1 import ClientConnection
+from app.gateway.intake import Options, Refusal, endpoint
 from app.gateway.journal import Journal
 from app.gateway.lanes import Lane
 from app.gateway.mirror import Mirror, is_pressed
@@ -38,6 +39,9 @@ TICK_SECONDS = 0.05
 _SLOW_TICKS = 20
 _NONCE_MASK = (1 << 64) - 1
 _KNOWN_PLACES = 4_096
+_TOLD = 256
+"""Callers too many who are told so at a time; the others are cut off."""
+
 _KNOWN_PATH_LENGTH = 256
 _DEFAULTS = GatewaySettings()
 
@@ -62,9 +66,10 @@ class Draws(Protocol):
 class Worker:
     """What the exchanges share: routing, lanes to the arms, spool, counters, draws.
 
-    Mutable state: `routing` (swapped whole), `draining`, `quiet` (set while no caller is connected), the
-    pools and lanes, and the connections and attempts that the tick sweeps for deadlines. `others` reads what
-    the other workers have counted; `own` is where the gateway itself listens, where no arm may be.
+    Mutable state: `routing` (swapped whole), `draining`, `held` (body bytes in memory), `quiet` (set while no
+    caller is connected), the pools and lanes, and the connections and attempts that the tick sweeps for
+    deadlines. `others` reads what the other workers have counted; `own` is where the gateway itself listens,
+    where no arm may be.
     """
 
     def __init__(
@@ -84,6 +89,7 @@ class Worker:
         self.settings = settings
         self.routing: Routing | None = None
         self.draining = False
+        self.held = 0
         self.quiet = asyncio.Event()
         self.quiet.set()
         self.trust = Trust(settings)
@@ -104,11 +110,14 @@ class Worker:
         self._found: dict[tuple[bytes | None, str], Course] = {}
         self._lanes: dict[int, Lane] = {}
         self._connections: set[ClientConnection] = set()
+        self._unwelcome: set[ClientConnection] = set()
         self._attempts: list[Attempt] = []
         self._ticks = 0
 
     def open(self, connection: ClientConnection, request: Request) -> Handler:
         """What answers this request."""
+        if request.stops_here:
+            return Options(connection)
         course = self._found.get((request.host, request.path))
         if course is None:
             return self._find(connection, request)
@@ -125,6 +134,8 @@ class Worker:
         if routing is None:
             return Refusal(connection, 503, "no snapshot has been loaded yet", b"Retry-After: 1\r\n")
         route = routing.table.find((request.host or b"").decode(), request.path)
+        if route is None and request.path == "*":
+            return Options(connection)
         if route is None:
             self.counters.add("kingmaker_unrouted_requests_total")
             return Refusal(connection, 404, "no route matches this host and path")
@@ -160,16 +171,24 @@ class Worker:
         )
 
     def pool(self, target: Target) -> Pool:
-        """The connections to a target: those of its arm, unless the arm has moved."""
+        """The connections to a target: those of its arm, unless the arm has moved.
+
+        A target of an earlier snapshot, which moved since, has connections that serve once.
+        """
         known = self._pools.get(target.arm.id)
         if known is not None and known.target is target:
             return known
+        is_current = self.routing is None or self.routing.targets.get(target.arm.id) is target
         if known is not None and known.target.place == target.place:
-            known.target = target
+            if is_current:
+                known.adopt(target)
             return known
+        pool = Pool(self.loop, target, rules=self._rules, own=self._own, resolver=self._resolver)
+        if not is_current:
+            pool.retire()
+            return pool
         if known is not None:
             known.retire()
-        pool = Pool(self.loop, target, rules=self._rules, own=self._own, resolver=self._resolver)
         self._pools[target.arm.id] = pool
         return pool
 
@@ -203,11 +222,9 @@ class Worker:
     def tick(self) -> None:
         """Ends what has passed its deadline: attempts at every tick, connections once a second."""
         now = time.monotonic()
-        live = [attempt for attempt in self._attempts if not attempt.over]
-        self._attempts = []
-        for attempt in live:
+        self._attempts = live = [attempt for attempt in self._attempts if not attempt.over]
+        for attempt in live[:]:
             attempt.expire(now)
-        self._attempts += [attempt for attempt in live if not attempt.over]
         self._checks.tick(now)
         self._ticks += 1
         if self._ticks % _SLOW_TICKS == 0:
@@ -251,13 +268,19 @@ class Worker:
         return self.trust.is_trusted(peer)
 
     def on_connected(self, connection: ClientConnection) -> bool:
-        """Takes a caller in; False when there are as many as may be."""
+        """Takes a caller in; False when there are as many as may be, who is then told so, and leaves."""
+        is_welcome = len(self._connections) - len(self._unwelcome) < self.settings.connections
+        if not is_welcome:
+            self._unwelcome.add(connection)
         self._connections.add(connection)
         self.quiet.clear()
-        return len(self._connections) <= self.settings.connections
+        if len(self._unwelcome) > _TOLD:
+            connection.abort()
+        return is_welcome
 
     def on_lost(self, connection: ClientConnection) -> None:
         self._connections.discard(connection)
+        self._unwelcome.discard(connection)
         if not self._connections:
             self.quiet.set()
 
@@ -273,6 +296,8 @@ class Worker:
     def _new_lane(self, route: Route, target: Target) -> Lane:
         arm = target.arm
         series = self.counters.series(route.name, arm.name)
+        if (before := self._lanes.get(arm.id)) is not None:
+            before.count_connects()
         self._lanes[arm.id] = lane = Lane(target, self.pool(target), self.fleet.of(arm.id), series)
         return lane
 
@@ -281,7 +306,8 @@ class Worker:
         now = time.monotonic()
         for lane in self._lanes.values():
             lane.count_connects()
-            is_out = lane.health.condition(now) in (Condition.EJECTED, Condition.PROBING)
+            condition = lane.health.condition(now)
+            is_out = condition in (Condition.EJECTED, Condition.PROBING)
             is_champion = lane.target.arm.role is Role.CHAMPION
-            lane.series.set("kingmaker_arm_healthy", lane.health.passes_checks)
+            lane.series.set("kingmaker_arm_healthy", condition is Condition.WELL)
             lane.series.set("kingmaker_arm_ejected", is_out and not is_champion)

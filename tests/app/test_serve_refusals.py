@@ -150,3 +150,31 @@ async def test_strangers_need_a_key(product: Product) -> None:
     async with httpx.AsyncClient(trust_env=False) as client:
         assert (await client.get(f"{server.control}/v1/routes")).status_code == 401
     assert await server.api("GET", "/routes", key=json.loads(made.stdout)["key"]) == {"routes": []}
+
+
+async def test_no_arm_may_be_where_we_listen_ourselves(product: Product) -> None:
+    """Neither the control plane nor the gateway can be registered as an arm: 422 by field and value."""
+    server = await _started(product)
+    async with httpx.AsyncClient(base_url=server.control, trust_env=False) as client:
+        for url in (server.control, server.gateway):
+            answer = await client.post("/v1/routes/bid/arms", json={"name": "x", "url": f"{url}/v1/keys"})
+            host, _, port = url.removeprefix("http://").rpartition(":")
+            assert answer.status_code == 422
+            assert f"must not be where Kingmaker itself listens, got {host} port {port}" in answer.text
+
+
+async def test_no_arm_is_called_where_the_control_plane_has_come_to_be(product: Product) -> None:
+    """An arm that was somebody else's when it was registered is out of reach once the control plane listens
+    there: the gateway hands nothing on to it."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        arms = _bad()["arms"]
+        for arm in arms:
+            arm["url"] = f"http://127.0.0.1:{port}/v1/routes"
+        server = await product.serve(routes=[_bad(arms=arms)])
+        assert (await server.stop()).code == 0
+    server = await product.serve("--control-port", str(port))
+    assert server.control == f"http://127.0.0.1:{port}"
+    async with server.caller() as caller:
+        answer = await caller.ask("/r/other")
+    assert (answer.status, b"the arm cannot be reached" in answer.body) == (503, True)

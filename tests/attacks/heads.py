@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.attacks.case import EVIL, NONCE, SPOOFED, Attack, Clean, Own, Refused, post, request
 
 _HEAD = b"Host: gateway.test\r\nX-Nonce: %b\r\n\r\n" % NONCE
+_VERSION = b"Sec-WebSocket-Version: 13"
 _KEY = b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _TLS = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(range(200))
@@ -76,6 +77,11 @@ _LINES = {
     "dot segments with a backslash": (b"GET /r/bid\\..\\evil HTTP/1.1\r\n" + _HEAD, 400),
     "dot segments with an encoded slash": (b"GET /r/bid/..%2fevil HTTP/1.1\r\n" + _HEAD, 400),
     "encoded NUL in the path": (b"GET /r/bid/%00 HTTP/1.1\r\n" + _HEAD, 400),
+    "encoded line end in the path": (b"GET /r/bid/a%0d%0aX:b HTTP/1.1\r\n" + _HEAD, 400),
+    "dot segments with an encoded parameter": (b"GET /r/bid/..%3bx/evil HTTP/1.1\r\n" + _HEAD, 400),
+    "half an encoded byte": (b"GET /r/bid/%4 HTTP/1.1\r\n" + _HEAD, 400),
+    "quotes in the path": (b'GET /r/bid/"x" HTTP/1.1\r\n' + _HEAD, 400),
+    "braces in the path": (b"GET /r/bid/{x} HTTP/1.1\r\n" + _HEAD, 400),
     "dot segments with a parameter": (b"GET /r/bid/..;x/evil HTTP/1.1\r\n" + _HEAD, 400),
     "CONNECT": (b"CONNECT gateway.test:80 HTTP/1.1\r\n" + _HEAD, 501),
     "CONNECT of a path": (b"CONNECT /r/bid HTTP/1.1\r\n" + _HEAD, 501),
@@ -216,11 +222,7 @@ _GOOD_LINES: dict[str, tuple[bytes, Clean]] = {
     ),
     "query with a URL": (b"GET /r/bid?u=http://x/../y HTTP/1.1", Clean(target=b"/score?u=http://x/../y")),
     "query with question marks": (b"GET /r/bid?a?b?c HTTP/1.1", Clean(target=b"/score?a?b?c")),
-    "encoded line end in the path": (
-        b"GET /r/bid/a%0d%0aX:b HTTP/1.1",
-        Clean(target=b"/score/a%0d%0aX:b"),
-    ),
-    "two slashes": (b"GET /r/bid//x HTTP/1.1", Clean(target=b"/score//x")),
+    "two slashes": (b"GET /r/bid//x HTTP/1.1", Clean(target=b"/score/x")),
     "three dots": (b"GET /r/bid/.../x HTTP/1.1", Clean(target=b"/score/.../x")),
     "OPTIONS": (b"OPTIONS /r/bid HTTP/1.1", Clean(method=b"OPTIONS")),
 }
@@ -305,7 +307,7 @@ HEADS = [
     ),
     Attack(
         "upgrade that the arm ignores",
-        request(b"Connection: Upgrade", b"Upgrade: websocket", _KEY, body=EVIL),
+        request(b"Connection: Upgrade", b"Upgrade: websocket", _KEY, _VERSION, body=EVIL),
         Clean(has={b"upgrade": b"websocket"}, twice=True),
     ),
     Attack("expectation without a body", request(b"Expect: 100-continue"), Clean(lacks=(b"expect",))),
@@ -335,7 +337,7 @@ HEADS = [
     Attack("colons in a value", request(b"X-A: b: c"), Clean(has={b"x-a": b"b: c"})),
     Attack("a huge number of milliseconds", request(b"Kingmaker-Timeout-Ms: " + b"9" * 50), Clean()),
     Attack("negative milliseconds", request(b"Kingmaker-Timeout-Ms: -1"), Clean()),
-    Attack("asterisk form", request(start=b"OPTIONS * HTTP/1.1"), Own(404)),
+    Attack("asterisk form", request(start=b"OPTIONS * HTTP/1.1"), Own(200)),
     Attack("no route", request(start=b"GET /nowhere HTTP/1.1"), Own(404)),
     Attack(
         "no route, with an attack as the body",

@@ -46,7 +46,8 @@ async def test_nothing_is_tunnelled_before_the_protocol_has_changed(attacked: At
         b"Sec-WebSocket-Accept: AAAAAAAAAAAAAAAAAAAAAAAAAAA=\r\n\r\n"
     )
     origin.replies = {nonce: Reply([b"", false], pause=0.1)}
-    lines = (b"Connection: Upgrade", b"Upgrade: websocket", b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==")
+    key, version = b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", b"Sec-WebSocket-Version: 13"
+    lines = (b"Connection: Upgrade", b"Upgrade: websocket", key, version)
     seen = len(origin.seen)
     async with Wire(attacked.worker.port) as wire:
         wire.send(get(nonce, b"/r/bid", *lines) + get(evil))

@@ -83,6 +83,11 @@ CASES: list[tuple[RouteSpec, str, str]] = [
     (of_match("/r/ü"), "match.path_prefix", "must be a path that starts with /"),
     (of_match("/r/../v1"), "match.path_prefix", "must be a path that starts with /"),
     (of_match("/r/%2E"), "match.path_prefix", "must be a path that starts with /"),
+    (of_match(""), "match.path_prefix", "must be a path that starts with /"),
+    (of_match("/r%2F..%2fx"), "match.path_prefix", "must be a path that starts with /"),
+    (of_match("/%61x"), "match.path_prefix", "must percent-encode nothing but what needs it, by two"),
+    (of_match("/r/a%7Eb"), "match.path_prefix", "must percent-encode nothing but what needs it, by two"),
+    (of_match("/r/100%"), "match.path_prefix", "must percent-encode nothing but what needs it, by two"),
     (of_match("/v1/decide/x"), "match.path_prefix", "must not be reserved (/v1/decide, "),
     (of_match("/metrics/"), "match.path_prefix", "must not be reserved (/v1/decide, "),
     (of_match("/ofrep/v1"), "match.path_prefix", "must not be reserved (/v1/decide, "),
@@ -242,6 +247,8 @@ def test_all_faults_are_named_at_once() -> None:
         of_match("/"),
         of_match("/v1/chat/completions"),
         of_match("/v1/decider"),
+        of_match("/v1/a%20b%C3%BC"),
+        of_match("/v1/..x/.y"),
         of_match("/metricsx"),
         of_match(host="api.example.org"),
         of_match("/r", "[::1]"),
@@ -325,6 +332,7 @@ def test_metadata_addresses_are_refused_in_every_disguise(url: str) -> None:
         "http://169.255.169.254/",
         "http://metadata.example.org/",
         "http://1und1.example/",
+        "http://model/v1/..x/.y/z.?at=/../",
     ],
 )
 def test_loopback_private_and_public_addresses_are_allowed(url: str) -> None:
@@ -348,6 +356,11 @@ def test_loopback_private_and_public_addresses_are_allowed(url: str) -> None:
             "must be in ASCII, without credentials, a fragment or spaces, got host 'model'",
         ),
         ("http://model/a b", "must be in ASCII, without credentials, a fragment or spaces, got host 'model'"),
+        ("http://model/..", "must have a path without dot segments, got '/..'"),
+        ("http://model/a/%2e%2E/b", "must have a path without dot segments, got '/a/%2e%2E/b'"),
+        ("http://model/a%2f.%5cb", "must have a path without dot segments, got "),
+        ("http://model/a/..;x/b?y", "must have a path without dot segments, got '/a/..;x/b'"),
+        ("http+unix://%2Frun%2Fmodel.sock/./x", "must have a path without dot segments, got '/./x'"),
         (
             "http://model/\x7f",
             "must be in ASCII, without credentials, a fragment or spaces, got host 'model'",
@@ -397,6 +410,31 @@ def test_a_header_that_would_break_the_request_is_refused(
     assert where == field
     assert what.startswith(message)
     assert of_header(ArmHeader(name="Authorization", env="MODEL_TOKEN")) == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("Content_Length", "TRANSFER_ENCODING", "kingmaker_arm", "Kingmaker-Force_Arm"),
+        *("X-Forwarded-For", "x_forwarded_anything", "Via", "FORWARDED", "X_Real-IP"),
+        *("traceparent", "TraceState", "baggage"),
+    ],
+)
+def test_a_header_of_the_gateway_is_refused_however_it_is_written(name: str) -> None:
+    """In any case, and with _ for -: so a server may read it all the same."""
+    ((where, what),) = of_header(ArmHeader(name=name, value="secret"))
+    assert where == f"arms.0.headers.{name}"
+    assert what.startswith("must not be a header that the gateway sets itself, got ")
+    assert "secret" not in what
+
+
+@pytest.mark.parametrize("second", ["x-model-key", "X_Model_Key", "x-MODEL_key"])
+def test_two_headers_that_a_server_may_take_for_one_are_refused(second: str) -> None:
+    """The second is named, with the one before it."""
+    headers = tuple(ArmHeader(name=name, value="1") for name in ("X-Model-Key", "X-Model", second))
+    (problem,) = arm_problems(replace(CHALLENGER, headers=headers), "arms.0")
+    assert problem.field == f"arms.0.headers.{second}"
+    assert problem.message.endswith("got 'X-Model-Key' as well")
 
 
 @pytest.mark.parametrize(

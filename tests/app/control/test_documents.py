@@ -60,6 +60,7 @@ BAD: list[tuple[Json, str, str]] = [
     ({"unit": {"json": "user"}}, "unit.json", "a JSON pointer such as /user/id, got 'user'"),
     ({"unit": {"header": "X User"}}, "unit.header", "the name of a header, got 'X User'"),
     ({"match": {}}, "match", "path_prefix, host or both, got neither"),
+    ({"match": {"path_prefix": ""}}, "match.path_prefix", "starts with /"),
     ({"match": {"path_prefix": "ads"}}, "match.path_prefix", "starts with /"),
     ({"match": {"path_prefix": "/v1/outcomes"}}, "match.path_prefix", "must not be reserved"),
     ({"match": {"path_prefix": "/healthz/x"}}, "match.path_prefix", "must not be reserved"),

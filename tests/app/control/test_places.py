@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from tests.app.control.stage import Stage, arm, document, faults, staged
 
 DENYING = GatewaySettings(deny_networks=("10.0.0.0/8", "127.0.0.9/32"))
 LOCAL_ONLY = GatewaySettings(allow_networks=("127.0.0.0/8",))
+EVERY_ADDRESS = "0.0.0.0"  # noqa: S104  # nobody listens there
 PUBLIC_ONLY = GatewaySettings(private_arms=False)
 REFUSED: list[tuple[GatewaySettings, str, str]] = [
     (DENYING, "http://10.1.2.3/score", "must not be in deny_networks, got 10.1.2.3"),
@@ -51,6 +53,37 @@ async def test_an_arm_where_none_may_be_is_refused(gateway: GatewaySettings, url
 async def test_any_other_arm_is_let_through(gateway: GatewaySettings, url: str) -> None:
     """Also a name that nobody knows yet, and what is no URL, which others refuse."""
     await Places.of(gateway).require_arm("new", url)
+
+
+@pytest.mark.parametrize(
+    ("own", "url"),
+    [
+        (("127.0.0.1", 8081), "http://127.0.0.1:8081/"),
+        (("127.0.0.1", 80), "http://127.0.0.1/"),
+        (("127.0.0.1", 443), "https://[::ffff:127.0.0.1]/score"),
+        (("::1", 8081), "http://[::1]:8081/"),
+        ((EVERY_ADDRESS, 8081), "http://127.0.0.9:8081/"),
+        (("::", 8081), "http://127.0.0.1:8081/"),
+        (("127.0.0.1", 8081), "http://localhost:8081/"),
+    ],
+)
+async def test_an_arm_where_we_listen_ourselves_is_refused(own: tuple[str, int], url: str) -> None:
+    """Also where that is every address of this machine, a port that goes without saying, or a name."""
+    places = Places.of(GatewaySettings(), frozenset({own, ("192.0.2.1", 9)}))
+    with pytest.raises(BadDeclaration) as refused:
+        await places.require_arm("new", url)
+    (error,) = refused.value.errors
+    assert error.field == "url"
+    assert re.search(rf"must not be where Kingmaker itself listens, got .* port {own[1]}$", error.message)
+
+
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1:8082/", "http://127.0.0.2:8081/", "http://[::1]:9/", "http://192.0.2.1:9/"]
+)
+async def test_an_arm_beside_where_we_listen_is_let_through(url: str) -> None:
+    """Another port or another address is somebody else's; so is a machine that is not this one."""
+    own = frozenset({("127.0.0.1", 8081), (EVERY_ADDRESS, 9)})
+    await Places.of(GatewaySettings(), own).require_arm("new", url)
 
 
 async def test_every_arm_of_a_route_that_is_wrong_is_named() -> None:

@@ -11,7 +11,7 @@ from ipaddress import ip_address
 import pytest
 
 from app.gateway import resolver as resolvers
-from app.gateway.dialer import is_of_this_machine
+from app.gateway.own import is_of_this_machine
 from app.gateway.upstream import Failure
 from policies.spec import ArmSpec, arm_problems
 from routing.addresses import AddressRules, address_rules

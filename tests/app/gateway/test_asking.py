@@ -99,8 +99,7 @@ async def test_an_unreachable_arm_is_tried_twice(stage: Stage, method: str) -> N
     await stage.champion.stop()
     answer = await stage.ask(method, body=b"x")
     assert (answer.status, answer["retry-after"]) == (503, "1")
-    (pool,) = stage.worker._pools.values()
-    assert pool.refusals == 2
+    assert stage.worker._pools[1].refusals == 2
     stage.champion.port = port
     await stage.champion.start()
 

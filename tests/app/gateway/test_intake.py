@@ -138,7 +138,7 @@ async def test_each_fault_of_an_outcome_has_its_code(
 async def test_a_body_without_outcomes_is_a_problem(stage: Stage, body: bytes) -> None:
     """Its shape is refused as a whole."""
     status, answer = await report(stage, body)
-    assert (status, answer["title"]) == (422, "Unprocessable Entity")
+    assert (status, answer["title"]) == (422, "Unprocessable Content")
 
 
 async def test_outcomes_that_cannot_be_made_durable_are_not_accepted(stage: Stage) -> None:

@@ -57,7 +57,10 @@ def _fail(shadowed: Shadowed) -> None:
         (
             "upgrade",
             None,
-            {"head": b"GET / HTTP/1.1\r\nHost: h\r\nConnection: upgrade\r\nUpgrade: websocket"},
+            {
+                "head": b"GET / HTTP/1.1\r\nHost: h\r\nConnection: upgrade\r\nUpgrade: websocket\r\n"
+                b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13"
+            },
         ),
     ],
 )

@@ -17,6 +17,28 @@ def test_what_is_said_is_read() -> None:
     assert read_options(options.arguments(), options.variables()) == options
 
 
+def test_listeners_of_ours_are_read_as_they_were_said() -> None:
+    """As many as there are, an IPv6 address in brackets."""
+    own = frozenset({("127.0.0.1", 8081), ("::1", 8082), ("0.0.0.0", 65_535)})  # noqa: S104  # nobody listens
+    options = Options(Path("data"), "w0", 3, own=own)
+    assert "[::1]:8082" in options.arguments()
+    assert read_options(options.arguments(), {}) == options
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        *("", "8081", ":8081", "127.0.0.1", "127.0.0.1:0", "127.0.0.1:65536", "127.0.0.1:x"),
+        *("::1:8081", "[127.0.0.1]:1", "model:8081"),
+    ],
+)
+def test_a_listener_that_is_none_is_refused(told: str) -> None:
+    """With the name of the argument."""
+    arguments = [*Options(Path("data"), "w0", 3).arguments(), "--own", told]
+    with pytest.raises(BadOptions, match="--own "):
+        read_options(arguments, {})
+
+
 def test_without_settings_the_defaults_hold() -> None:
     """A worker that is started by hand needs none."""
     options = Options(Path("data"), "w0", 3)

@@ -188,6 +188,7 @@ class Echo:
 
     settings: GatewaySettings = LIMITS
     draining: bool = False
+    held: int = 0
     refused: list[int] = field(default_factory=list)
 
     def open(self, connection: ClientConnection, request: Request) -> Echoed:

@@ -271,7 +271,10 @@ def test_a_callers_deadline_is_a_number_or_ignored(value: bytes, milliseconds: i
     assert read(GET + b"\r\nKingmaker-Timeout-Ms: " + value).timeout_ms == milliseconds
 
 
-HANDSHAKE = b"\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: x"
+HANDSHAKE = (
+    b"\r\nConnection: Upgrade\r\nUpgrade: websocket"
+    b"\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13"
+)
 
 
 @pytest.mark.parametrize(

@@ -84,7 +84,7 @@ async def test_an_arm_gets_its_own_headers_and_query(stage: Stage) -> None:
         ("/r/bid?", "/score"),
         ("/r/bid?a=%20&a=2&b", "/score?a=%20&a=2&b"),
         ("/r/bid/v1/x;y=1?q=/../", "/score/v1/x;y=1?q=/../"),
-        ("/r/bid//twice", "/score//twice"),
+        ("/r/bid//twice", "/score/twice"),
     ],
 )
 async def test_what_follows_the_match_is_appended(stage: Stage, path: str, arrives: str) -> None:

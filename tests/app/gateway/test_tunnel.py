@@ -323,13 +323,13 @@ async def test_an_arm_that_does_not_read_holds_the_caller_back(stage: Stage) -> 
 
     pushing = asyncio.create_task(push())
     assert await settled(lambda: sent) < 48 * MIB
-    (pool,) = stage.worker._pools.values()
-    (connection,) = pool._connections
+    pool = stage.worker._pools[1]
+    (connection,) = pool.tunnels
     assert not connection.closed
     assert connection._transport.get_write_buffer_size() < MIB
     pushing.cancel()
     await until(stage.worker.quiet.is_set)
-    await until(lambda: not pool._connections)
+    await until(lambda: not pool.tunnels)
 
 
 async def test_a_caller_that_never_reads_is_left_when_the_arm_has_ended(stage: Stage) -> None:
@@ -372,15 +372,16 @@ async def test_a_tunnel_outlasts_every_deadline(stage: Stage) -> None:
 
 
 async def test_a_pool_does_not_get_a_tunnel_back(stage: Stage) -> None:
-    """The next request has a connection of its own, and a tunnel counts against the arm's connections."""
+    """A tunnel takes no place of a request's, and there may be as many as there may be connections."""
     stage.route(0, upstream=limits(max_connections=1, timeout_ms=400))
     stage.champion.script = ArmServer.say(accept())
     reader, writer = await stage.connect()
     writer.write(HANDSHAKE)
     await reader.readuntil(b"\r\n\r\n")
-    assert (await stage.ask()).status == 503
+    assert (await stage.send(HANDSHAKE)).status == 503
     stage.champion.script = ArmServer.say(OK)
+    assert (await stage.ask()).status == 200
     writer.close()
-    await until(lambda: not stage.champion.open)
+    await until(lambda: not stage.worker._pools[1].tunnels)
     assert (await stage.ask()).status == 200
     assert stage.champion.connections == 2
