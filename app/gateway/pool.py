@@ -32,7 +32,7 @@ class Pool:
     """The connections to one arm: at most `limits.max_connections`, reused last in, first out.
 
     `connects` counts the connections that were made, `refusals` those that could not be. `own` is where the
-    gateway itself listens. A resolver may be shared, so that pools of one host look it up once.
+    Kingmaker itself listens. A resolver may be shared, so that pools of one host look it up once.
     """
 
     def __init__(

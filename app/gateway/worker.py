@@ -68,7 +68,7 @@ class Worker:
 
     Mutable state: `routing` (swapped whole), `draining`, `held` (body bytes in memory), `quiet` (set while no
     caller is connected), the pools and lanes, and the connections and attempts that the tick sweeps for
-    deadlines. `others` reads what the other workers have counted; `own` is where the gateway itself listens,
+    deadlines. `others` reads what the other workers have counted; `own` is where Kingmaker itself listens,
     where no arm may be.
     """
 
