@@ -9,7 +9,7 @@ from typing import cast
 from app.gateway.handlers import Front, Handler, Tunnel
 from app.gateway.heads import END, BadMessage, is_hopeless
 from app.gateway.replies import JSON, PROBLEM, own_answer, problem
-from app.gateway.requests import HOLD_BYTES, Request, too_long
+from app.gateway.requests import HOLD_BYTES, SMALL_BYTES, Request, too_long
 from app.gateway.resets import reset
 from app.gateway.settings import GatewaySettings
 
@@ -78,9 +78,8 @@ class ClientConnection(asyncio.Protocol):
         self._front = front
 
     def __repr__(self) -> str:
-        return (
-            f"<ClientConnection {self.peer!r} current {self._current is not None}, unread {len(self._rest)}>"
-        )
+        state = "idle" if self._current is None else "busy"
+        return f"<ClientConnection {self.peer!r} {state}, unread {len(self._rest)}>"
 
     @property
     def is_idle(self) -> bool:
@@ -357,6 +356,8 @@ class ClientConnection(asyncio.Protocol):
             self._deadline = self._body_began + self._front.settings.body_seconds
         self._handler = handler = self._front.open(self, request)
         handler.start()
+        if request.received > SMALL_BYTES and self._current is request:
+            self._count_held(request)
         if request.expects_continue and not request.complete and self._current is request:
             self._ask_for_body(request)
 
@@ -382,7 +383,8 @@ class ClientConnection(asyncio.Protocol):
         held = request.held
         self._front.held += held - self._held
         self._held = held
-        if held > HOLD_BYTES and self._front.held > self._front.settings.held_bytes:
+        is_too_much = self._front.held > self._front.settings.held_bytes
+        if is_too_much and held > HOLD_BYTES and not request.complete:
             self._refuse(request, BadMessage(503, "the gateway holds as many bodies as it can"))
 
     def _expire_body(self, request: Request, now: float) -> None:

@@ -17,6 +17,9 @@ REPLAY_BYTES = 1024 * 1024
 HOLD_BYTES = 64 * 1024
 """Body bytes that wait for an arm before the caller is paused."""
 
+SMALL_BYTES = 4 * 1024
+"""A piece, or a body, that is not worth being counted or kept by itself."""
+
 IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE"))
 FORWARDING = (
     *(b"forwarded", b"via", b"x-real-ip", b"traceparent", b"tracestate", b"baggage"),
@@ -38,7 +41,6 @@ _HOST = re.compile(rb"(?:[A-Za-z0-9._~-]*|\[[0-9A-Fa-f:.]+\])(?::([0-9]{0,5}))?"
 _PORTS = 65_536
 _ABSOLUTE = re.compile(rb"https?://([^:/?#][^/?#]*)([^#]*)", re.IGNORECASE)
 _KNOWN_BYTES = 256
-_SMALL_BYTES = 4 * 1024
 _VERSION = re.compile(rb"HTTP/[0-9]\.[0-9]")
 _HARMLESS = frozenset((b"keep-alive", b"close", b"upgrade", b"te"))
 
@@ -298,7 +300,7 @@ def too_long(part: bytes, settings: GatewaySettings) -> BadMessage:
 
 def _merge_last(pieces: list[bytes]) -> None:
     """Puts a piece that follows a small one into it: many small ones would take many times their size."""
-    if len(pieces) > 1 and len(pieces[-2]) < _SMALL_BYTES:
+    if len(pieces) > 1 and len(pieces[-2]) < SMALL_BYTES:
         last = pieces.pop()
         pieces[-1] += last
 

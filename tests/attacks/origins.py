@@ -141,6 +141,8 @@ def _application(name: str, folder: Path, port: int) -> list[str]:
         "--log-level",
         "error",
         "--no-access-log",
+        "--ws",
+        "none",
         "--http",
         name.rsplit(maxsplit=1)[-1],
     ]
