@@ -349,9 +349,8 @@ class ClientConnection(asyncio.Protocol):
         self._current = request
         if self._half_closed_at != _NEVER:
             self._half_closed_at = monotonic()
-        if request.complete:
-            self._deadline = _NEVER
-        else:
+        self._deadline = _NEVER
+        if not request.complete:
             self._body_began = monotonic()
             self._deadline = self._body_began + self._front.settings.body_seconds
         self._handler = handler = self._front.open(self, request)
