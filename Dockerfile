@@ -6,12 +6,18 @@ COPY requirements/build.txt requirements/runtime.txt requirements/
 RUN python -m venv --without-pip /opt/kingmaker \
     && python -m pip install --require-hashes --requirement requirements/build.txt \
     && python -m pip --python /opt/kingmaker/bin/python install --require-hashes --requirement requirements/runtime.txt
-COPY pyproject.toml README.md LICENSE ./
+# The request path is compiled, which takes a C compiler, and the packages whose types it uses. COMPILED=0: pure Python.
+ARG COMPILED=1
+RUN if [ "$COMPILED" != 0 ]; then \
+        apt-get update && apt-get install --yes --no-install-recommends gcc libc6-dev && rm -rf /var/lib/apt/lists/* \
+        && python -m pip install --require-hashes --requirement requirements/runtime.txt; \
+    fi
+COPY pyproject.toml hatch_build.py README.md LICENSE ./
 COPY routing/ routing/
 COPY policies/ policies/
 COPY migrations/ migrations/
 COPY app/ app/
-RUN python -m pip wheel --no-deps --no-build-isolation --wheel-dir /wheels . \
+RUN KINGMAKER_COMPILED=$COMPILED python -m pip wheel --no-deps --no-build-isolation --wheel-dir /wheels . \
     && python -m pip --python /opt/kingmaker/bin/python install --no-deps --no-index /wheels/*.whl
 
 FROM python:3.12-slim

@@ -44,9 +44,9 @@ def _refusals() -> tuple[type[Exception], ...]:
 
 def _version(asked: bool) -> None:
     if asked:
-        from app.version import VERSION  # noqa: PLC0415  # reading the package's metadata takes a moment
+        from app.version import IS_COMPILED, VERSION  # noqa: PLC0415  # the package's metadata takes a moment
 
-        typer.echo(f"{PROGRAM} {VERSION}")
+        typer.echo(f"{PROGRAM} {VERSION}{' (compiled request path)' if IS_COMPILED else ''}")
         raise typer.Exit
 
 

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from benchmarks import envoy, fastapi_peer, nginx, routes
 from benchmarks.endpoint import endpoints
 from benchmarks.figures import Gap
-from benchmarks.gateway import gateway
+from benchmarks.gateway import gateway, is_compiled
+from benchmarks.gateway import missing as not_compiled
 from benchmarks.plan import Plan
 
 KINGMAKER = "kingmaker"
+PURE = "kingmaker, pure Python"
 ENVOY = "envoy"
 NGINX = "nginx"
 FASTAPI = "fastapi + httpx"
@@ -37,7 +39,10 @@ def lineup(plan: Plan) -> Iterator[Lineup]:
         arms = stack.enter_context(endpoints(plan.place("endpoint")))
         worker = stack.enter_context(gateway(plan.place("gateway"), routes.two_arms(arms)))
         ports = {KINGMAKER: worker.port}
-        gaps = [gap for gap in (envoy.missing(), nginx.missing()) if gap]
+        if is_compiled():
+            plain = stack.enter_context(gateway(plan.place("pure"), routes.two_arms(arms), pure=True))
+            ports[PURE] = plain.port
+        gaps = [gap for gap in (not_compiled(), envoy.missing(), nginx.missing()) if gap]
         if envoy.find():
             ports[ENVOY] = stack.enter_context(envoy.proxy(plan.place("envoy"), arms))[0]
         if nginx.find():

@@ -14,9 +14,12 @@ from pathlib import Path
 from app.events.spool import SpoolError
 from app.events.spool_reader import acknowledge, read_batch
 from app.gateway.snapshots import FILE_NAME, write_snapshot
-from benchmarks.figures import MeasurementFailed
+from benchmarks.figures import Gap, MeasurementFailed
 from benchmarks.processes import MEASURED_CORE, Process, process, python, tail
 from routing.snapshot import Snapshot
+
+COMPILED = Path("build/compiled").resolve()
+"""Where `make compiled` puts the gateway whose request path is compiled, as images have it."""
 
 _RECORDER_SECONDS = 0.5
 _STAT = "/proc/{pid}/stat"
@@ -48,9 +51,25 @@ def is_accounted() -> bool:
     return Path("/proc/self/stat").exists()
 
 
+def is_compiled() -> bool:
+    """Whether there is a compiled request path to measure."""
+    return (COMPILED / ".built").exists()
+
+
+def missing() -> Gap | None:
+    """The gap that a comparison has without the compiled request path."""
+    if is_compiled():
+        return None
+    return Gap(name="kingmaker, compiled", why="it is not built: `make compiled`, which needs a C compiler")
+
+
 @contextmanager
-def gateway(folder: Path, snapshot: Snapshot, before: Sequence[str] = ()) -> Iterator[Gateway]:
-    """A worker that routes by a snapshot. `before`: arguments of Python in front of its own.
+def gateway(
+    folder: Path, snapshot: Snapshot, before: Sequence[str] = (), *, pure: bool = False
+) -> Iterator[Gateway]:
+    """A worker that routes by a snapshot, compiled where that was built, unless it is to be `pure` Python.
+
+    `before`: arguments of Python in front of its own.
 
     Raises:
         MeasurementFailed: it does not start.
@@ -61,7 +80,8 @@ def gateway(folder: Path, snapshot: Snapshot, before: Sequence[str] = ()) -> Ite
     with socket.create_server(("127.0.0.1", 0), backlog=1024) as listener:
         command = python(*before, "-m", "app.gateway", "--data-dir", str(folder), "--worker", "w0")
         command += ["--fd", str(listener.fileno())]
-        with process(command, MEASURED_CORE, log, (listener.fileno(),)) as worker:
+        code = COMPILED if is_compiled() and not pure else None
+        with process(command, MEASURED_CORE, log, (listener.fileno(),), code) as worker:
             assert worker.stdout is not None
             if worker.stdout.readline().strip() != b"ready":
                 raise MeasurementFailed(f"the gateway did not start: {tail(log)}")

@@ -34,11 +34,21 @@ def python(*arguments: str) -> list[str]:
 
 
 @contextmanager
-def process(command: Sequence[str], on: int, log: Path, descriptors: Sequence[int] = ()) -> Iterator[Process]:
-    """A process on one core, and so are its threads and children; its standard error goes to `log`."""
+def process(
+    command: Sequence[str], on: int, log: Path, descriptors: Sequence[int] = (), folder: Path | None = None
+) -> Iterator[Process]:
+    """A process on one core, and so are its threads and children; its standard error goes to `log`.
+
+    It runs in `folder`, from which Python takes its modules first.
+    """
     with pinned(on), log.open("ab") as errors:
         started = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, pass_fds=descriptors
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            pass_fds=descriptors,
+            cwd=folder,
         )
     try:
         yield started

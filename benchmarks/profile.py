@@ -60,7 +60,7 @@ def _profile(plan: Plan, connections: int, functions: int | None) -> None:
     requests = calls.scores(plan.folder / "calls")
     with (
         endpoints(plan.place("endpoint")) as ports,
-        gateway(plan.place("gateway"), two_arms(ports), before) as worker,
+        gateway(plan.place("gateway"), two_arms(ports), before, pure=bool(before)) as worker,
     ):
         plan.say(f"worker is process {worker.process.pid}, on port {worker.port}")
         wrk.load("kingmaker", worker.port, requests, connections, _WARM_SECONDS)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final
 
 import msgspec
 
 from routing.bucketing import bucket, unit_hash
 from routing.types import TOTAL_BP, Arm, Reason, Role, Route
 
-_SERVING = (Role.CHAMPION, Role.CHALLENGER)
+_SERVING: Final = (Role.CHAMPION, Role.CHALLENGER)
 
 
 class Assignment(msgspec.Struct, frozen=True, gc=False):

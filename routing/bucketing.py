@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from hashlib import blake2b
 
 from routing.types import TOTAL_BP
@@ -18,8 +19,9 @@ def unit_hash(salt: str, unit: str) -> int:
 
     Source: RFC 7693. Keyed, so that units of one rollout are not the same groups in the next.
     """
-    digest = blake2b(unit.encode("utf-8", "surrogatepass"), digest_size=8, key=salt.encode())
-    return int.from_bytes(digest.digest(), "big")
+    state = _keyed(salt).copy()
+    state.update(unit.encode("utf-8", "surrogatepass"))
+    return int.from_bytes(state.digest(), "big")
 
 
 def bucket(hash64: int) -> int:
@@ -30,3 +32,9 @@ def bucket(hash64: int) -> int:
 def unit_bucket(hash64: int) -> int:
     """The unit's jackknife bucket, 0 to 63, taken from the low bits, which `bucket` does not depend on."""
     return hash64 % UNIT_BUCKETS
+
+
+@lru_cache(maxsize=1_024)
+def _keyed(salt: str) -> blake2b:
+    """The hash before it has seen a unit: to copy it is cheaper than to begin with the key each time."""
+    return blake2b(digest_size=8, key=salt.encode())

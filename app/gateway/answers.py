@@ -5,17 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from functools import lru_cache
+from typing import Final
 
 from app.gateway.bodies import BodyReader, ChunkReader, LengthReader, StreamReader
-from app.gateway.heads import BadMessage, FieldLines, is_bodiless, length_of, lines_of, tokens_of
+from app.gateway.heads import BadMessage, FieldLines, is_bodiless, length_of, tokens_of
 
-ANSWER_HEAD_BYTES = 64 * 1024
+ANSWER_HEAD_BYTES: Final = 64 * 1024
 """The longest header block an arm may send; more is a malformed answer."""
 
-_MOST_FIELDS = 200
-_KNOWN_BYTES = 256
+_MOST_FIELDS: Final = 200
+_KNOWN_BYTES: Final = 256
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: ([\t\x20-\x7e\x80-\xff]*))?")
-_HARMLESS = frozenset((b"keep-alive", b"close"))
+_HARMLESS: Final = frozenset((b"keep-alive", b"close"))
 
 
 class Answer:
@@ -58,7 +59,7 @@ class Answer:
         Raises:
             BadMessage: it is not well-formed HTTP/1.0 or 1.1, or its framing is not clear.
         """
-        lines = lines_of(head)
+        lines = head.split(b"\r\n")
         if len(lines) > _MOST_FIELDS + 1:
             raise BadMessage(502, f"an answer must have at most {_MOST_FIELDS} fields, got {len(lines) - 1}")
         read = _known_status_line if len(lines[0]) <= _KNOWN_BYTES else _read_status_line
@@ -135,7 +136,7 @@ def _read_status_line(line: bytes) -> tuple[int, bytes, bool]:
     return int(found[2]), found[3] or b"", found[1] == b"1"
 
 
-_known_status_line = lru_cache(maxsize=256)(_read_status_line)
+_known_status_line: Final = lru_cache(maxsize=256)(_read_status_line)
 
 
 def _drop(answer: Answer, value: bytes) -> None:
@@ -169,7 +170,7 @@ def _upgrade(answer: Answer, value: bytes) -> None:
     answer.upgrade = value.lower()
 
 
-_TAKE: dict[bytes, Take] = {
+_TAKE: Final[dict[bytes, Take]] = {
     b"content-length": _content_length,
     b"transfer-encoding": _transfer_encoding,
     b"connection": _connection,
@@ -188,4 +189,4 @@ def _taker(lower: bytes) -> Take | None:
     return _TAKE.get(lower, _drop if is_ours else None)
 
 
-_LINES = FieldLines(_taker)
+_LINES: Final = FieldLines(_taker)

@@ -6,8 +6,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from math import inf
 
-import msgspec
-
+from app.gateway.dumps import Dump
 from app.gateway.families import FAMILIES, LATENCY_BOUNDS_S, Kind
 from app.gateway.process import process_figures
 
@@ -28,14 +27,6 @@ Labels = tuple[str, ...]
 """Names and values in turn."""
 
 
-class Dump(msgspec.Struct, frozen=True):
-    """One worker's figures, as its fellow workers read them from disk. Keys are series, labels included."""
-
-    worker: str
-    values: dict[str, float]
-    histograms: dict[str, tuple[list[int], float]]
-
-
 class Series:
     """One value that grows or is set, and its name in the text."""
 
@@ -43,7 +34,7 @@ class Series:
 
     def __init__(self, name: str, labels: Labels, worker: str) -> None:
         self.text = name + _braced(labels, worker)
-        self.value: float = 0
+        self.value = 0.0
 
 
 class Histogram:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from typing import Final
 
-_POOL_BYTES = 8_192
+_POOL_BYTES: Final = 8_192
 
 
 class Draws:

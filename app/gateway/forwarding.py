@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from app.gateway.requests import Request
 from app.gateway.targets import Target
 
-_UPGRADE = b"Connection: Upgrade\r\nUpgrade: websocket\r\n"
+_UPGRADE: Final = b"Connection: Upgrade\r\nUpgrade: websocket\r\n"
 
 
 def _key(name: bytes) -> bytes:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
-END = b"\r\n\r\n"
+END: Final = b"\r\n\r\n"
 """What ends a head."""
 
-_KNOWN_LINES = 2_048
-_KNOWN_LINE_BYTES = 256
-_SECRETS = frozenset((b"authorization", b"cookie", b"set-cookie", b"x-api-key"))
-_TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_CONTROLS = bytes([*range(0x09), *range(0x0A, 0x20), 0x7F])
+_KNOWN_LINES: Final = 2_048
+_KNOWN_LINE_BYTES: Final = 256
+_SECRETS: Final = frozenset((b"authorization", b"cookie", b"set-cookie", b"x-api-key"))
+_TOKEN: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_CONTROL: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _HOPELESS = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\r(?!\n|\Z)|(?<!\r)\n")
 
 _Take = TypeVar("_Take")
@@ -45,6 +45,8 @@ class FieldLines(dict[bytes, tuple[bytes, bytes, bytes, _Take]], Generic[_Take])
 
     def __missing__(self, line: bytes) -> tuple[bytes, bytes, bytes, _Take]:
         name, colon, value = line.partition(b":")
+        if _CONTROL.search(value) is not None:
+            raise BadMessage(400, "a head must not hold control characters, nor CR or LF by themselves")
         if not colon or _TOKEN.fullmatch(name) is None:
             raise BadMessage(400, "a header field must be a token, a colon that follows at once, and a value")
         lower, value = name.lower(), value.strip(b" \t")
@@ -54,18 +56,6 @@ class FieldLines(dict[bytes, tuple[bytes, bytes, bytes, _Take]], Generic[_Take])
                 self.clear()
             self[line] = field
         return field
-
-
-def lines_of(head: bytes) -> list[bytes]:
-    """The lines of a head, which comes without the empty line at its end.
-
-    Raises:
-        BadMessage: it holds a control character, or a CR or LF that is no line's end.
-    """
-    lines = head.split(b"\r\n")
-    if len(head) - len(head.translate(None, _CONTROLS)) != 2 * (len(lines) - 1):
-        raise BadMessage(400, "a head must not hold control characters, nor CR or LF by themselves")
-    return lines
 
 
 def is_hopeless(part: bytes, looked_at: int = 0) -> bool:
@@ -98,7 +88,7 @@ def _tokens(value: bytes) -> tuple[bytes, ...]:
     return tuple(token.strip(b" \t").lower() for token in value.split(b","))
 
 
-_known_tokens = lru_cache(maxsize=256)(_tokens)
+_known_tokens: Final = lru_cache(maxsize=256)(_tokens)
 
 
 def is_bodiless(method: bytes, status: int) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from time import monotonic
-from typing import cast
+from typing import Final, cast
 
 from app.gateway.handlers import Front, Handler, Tunnel
 from app.gateway.heads import END, BadMessage, is_hopeless
@@ -18,15 +18,15 @@ LINGER_BYTES = 1024 * 1024
 DRAIN_SECONDS = 1.0
 """How long an idle connection stays open when the worker drains, for a request that is on its way."""
 
-_EMPTY_LINES = 2
-_NEVER = float("inf")
+_EMPTY_LINES: Final = 2
+_NEVER: Final = float("inf")
 
 
-class ClientConnection(asyncio.Protocol):
+class ClientConnection:
     """One connection of a caller. A request is read when the one before it has been answered.
 
     Mutable state: `_current`, the request being answered, with its `_handler`; `_rest`, bytes not read yet;
-    the deadline; and which of the two ends has had enough (`_deaf`: nothing is read any more).
+    the deadline; and whether enough was read (`_deaf`). An `asyncio.Protocol` by its methods (ADR 0017).
     """
 
     __slots__ = (

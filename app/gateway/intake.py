@@ -141,7 +141,7 @@ class Metrics(Endpoint):
     """`GET /metrics`: the figures of all workers."""
 
     def respond(self, body: bytes) -> None:
-        openmetrics = is_openmetrics(self.request.fields.get(b"accept", b""))
+        openmetrics = is_openmetrics(self.request.field(b"accept") or b"")
         text = render(self.worker.figures(), openmetrics=openmetrics)
         self.answer(200, text.encode(), OPENMETRICS_TYPE if openmetrics else TEXT_TYPE)
 
@@ -199,7 +199,7 @@ class Outcomes(Endpoint):
             self.refuse(503, "no snapshot has been loaded yet", _RETRY)
             return
         try:
-            entries = parse(body, self.request.fields.get(b"content-type", b""))
+            entries = parse(body, self.request.field(b"content-type") or b"")
         except BodyRefused as error:
             self.refuse(413 if isinstance(error, TooMany) else 422, str(error))
             return

@@ -11,6 +11,7 @@ import logging
 from collections import deque
 from math import inf
 from time import monotonic
+from typing import Final, cast
 
 from app.gateway.dialer import Dialer, Listeners
 from app.gateway.patience import Patience
@@ -19,7 +20,7 @@ from app.gateway.targets import Target
 from app.gateway.upstream import Attempt, Failure, UpstreamConnection
 from routing.addresses import DEFAULT, AddressRules
 
-IDLE_SECONDS = 4.0
+IDLE_SECONDS: Final = 4.0
 """How long an idle connection is trusted: less than the 5 s after which common servers close theirs."""
 
 LOG_SECONDS = 10.0
@@ -197,7 +198,7 @@ class Pool:
         """Makes a connection for who waits. One that was lost while it was being made was never there."""
         connection: UpstreamConnection | None = None
         try:
-            connection = await self._dialer.dial(self.target, self._new_connection)
+            connection = cast(UpstreamConnection, await self._dialer.dial(self.target, self._new_connection))
             if connection.closed:
                 raise ConnectionResetError(f"{self.address} closed the connection at once")
         except OSError as error:
@@ -222,5 +223,5 @@ class Pool:
             fields = {"arm": self.target.arm.name, "address": self.address, "error": str(error)}
             _log.warning("arm cannot be reached", extra={"fields": fields})
 
-    def _new_connection(self) -> UpstreamConnection:
-        return UpstreamConnection(self)
+    def _new_connection(self) -> asyncio.Protocol:
+        return cast(asyncio.Protocol, UpstreamConnection(self))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from app.events.types import CALLER_LEFT
 from app.gateway.answers import Answer
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from app.gateway.tracing import AttemptSpan, Trace
     from app.gateway.worker import Worker
 
-HELD_BYTES = 64 * 1024
+HELD_BYTES: Final = 64 * 1024
 """The longest answer of a challenger that is held until it is whole, so that the champion still can."""
 
 _REFUSALS = {
@@ -40,7 +40,7 @@ _REFUSALS = {
     Failure.STATUS: (502, "the arm failed"),
     Failure.TIMEOUT: (504, "the arm did not answer in time"),
 }
-_REASON_LINES = {reason: f"Kingmaker-Reason: {reason}\r\n".encode() for reason in Reason}
+_REASON_LINES: Final = {reason: f"Kingmaker-Reason: {reason}\r\n".encode() for reason in Reason}
 
 
 class Exchange:

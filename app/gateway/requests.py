@@ -6,21 +6,22 @@ import re
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from types import MappingProxyType
+from typing import Final
 
 from app.gateway.bodies import BodyReader, ChunkReader, LengthReader
-from app.gateway.heads import BadMessage, FieldLines, is_token, length_of, lines_of, tokens_of
+from app.gateway.heads import BadMessage, FieldLines, is_token, length_of, tokens_of
 from app.gateway.settings import GatewaySettings
 
-REPLAY_BYTES = 1024 * 1024
+REPLAY_BYTES: Final = 1024 * 1024
 """The longest body that is kept for another arm."""
 
-HOLD_BYTES = 64 * 1024
+HOLD_BYTES: Final = 64 * 1024
 """Body bytes that wait for an arm before the caller is paused."""
 
-SMALL_BYTES = 4 * 1024
+SMALL_BYTES: Final = 4 * 1024
 """A piece, or a body, that is not worth being counted or kept by itself."""
 
-IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE"))
+IDEMPOTENT: Final = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE"))
 FORWARDING = (
     *(b"forwarded", b"via", b"x-real-ip", b"traceparent", b"tracestate", b"baggage"),
     *(b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto"),
@@ -40,9 +41,9 @@ _HOST_BYTES = 261  # the longest name (RFC 1035, 2.3.4), a colon and a port
 _HOST = re.compile(rb"(?:[A-Za-z0-9._~-]*|\[[0-9A-Fa-f:.]+\])(?::([0-9]{0,5}))?")
 _PORTS = 65_536
 _ABSOLUTE = re.compile(rb"https?://([^:/?#][^/?#]*)([^#]*)", re.IGNORECASE)
-_KNOWN_BYTES = 256
+_KNOWN_BYTES: Final = 256
 _VERSION = re.compile(rb"HTTP/[0-9]\.[0-9]")
-_HARMLESS = frozenset((b"keep-alive", b"close", b"upgrade", b"te"))
+_HARMLESS: Final = frozenset((b"keep-alive", b"close", b"upgrade", b"te"))
 
 
 class Request:
@@ -55,11 +56,11 @@ class Request:
     __slots__ = (
         "_authority",
         "_body",
+        "_came",
         "_taken_bytes",
         "chunked",
         "complete",
         "expects_continue",
-        "fields",
         "forced",
         "forwarded",
         "hold_bytes",
@@ -105,7 +106,7 @@ class Request:
         self._taken_bytes = 0
         self._body: BodyReader | None = None
         self._authority: bytes | None = None
-        self.fields: dict[bytes, bytes] = {}
+        self._came: list[bytes] = []
         self.lines: list[bytes] = []
         self.pieces: list[bytes] = []
 
@@ -125,7 +126,7 @@ class Request:
         Raises:
             BadMessage: it must not be forwarded.
         """
-        lines = lines_of(head)
+        lines = head.split(b"\r\n")
         if len(lines) > settings.head_fields + 1:
             raise BadMessage(
                 431, f"a head must have at most {settings.head_fields} fields, got {len(lines) - 1}"
@@ -136,17 +137,23 @@ class Request:
         self.method, self.path, self.query, self.http10, self._authority = read(lines[0])
         if self.http10:
             self.keep_alive = False
-        fields, kept = self.fields, self.lines
         del lines[0]
+        self._came, kept = lines, self.lines
         for line in lines:
-            lower, value, passed_on, take = _LINES[line]
-            if lower not in fields:
-                fields[lower] = value
+            _, value, passed_on, take = _LINES[line]
             if take is None:
                 kept.append(passed_on)
             else:
                 take(self, value)
         self._check_head(settings.body_bytes)
+
+    def field(self, name: bytes) -> bytes | None:
+        """The value of the first field with this name (lower case), as it came."""
+        for line in self._came:
+            lower, value, _, _ = _LINES[line]
+            if lower == name:
+                return value
+        return None
 
     def read_body(self, data: bytes, most: int) -> bytes:
         """Takes what there is of the body; gives what came after its end.
@@ -226,7 +233,7 @@ class Request:
         keys = [line for line in self.lines if line[:18].lower() == b"sec-websocket-key:"]
         if len(keys) != 1 or _WEBSOCKET_KEY.fullmatch(keys[0]) is None:
             raise BadMessage(400, "Sec-WebSocket-Key must be 16 bytes in base64, sent once")
-        if self.fields.get(b"sec-websocket-version") != b"13":
+        if self.field(b"sec-websocket-version") != b"13":
             raise BadMessage(426, "Sec-WebSocket-Version must be 13")
         return True
 
@@ -268,7 +275,7 @@ def _read_request_line(line: bytes) -> RequestLine:
     return method, path.decode(), query, version == b"HTTP/1.0", authority
 
 
-_known_request_line = lru_cache(maxsize=1_024)(_read_request_line)
+_known_request_line: Final = lru_cache(maxsize=1_024)(_read_request_line)
 """Most request lines come again and again."""
 
 
@@ -388,7 +395,7 @@ def _forwarded(name: bytes) -> Take:
     return take
 
 
-_TAKE: dict[bytes, Take] = {
+_TAKE: Final[dict[bytes, Take]] = {
     b"host": _host,
     b"content-length": _content_length,
     b"transfer-encoding": _transfer_encoding,
@@ -413,4 +420,4 @@ def _taker(lower: bytes) -> Take | None:
     return _TAKE.get(lower, _drop if is_reserved(lower) else None)
 
 
-_LINES = FieldLines(_taker)
+_LINES: Final = FieldLines(_taker)

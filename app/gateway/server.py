@@ -11,13 +11,15 @@ import socket
 import time
 from collections.abc import Mapping
 from random import Random, SystemRandom
+from typing import cast
 
 import msgspec
 
 from app.events.spool import Spool
 from app.gateway.access import AccessLog
-from app.gateway.counters import Counters, Dump
+from app.gateway.counters import Counters
 from app.gateway.draws import Draws
+from app.gateway.dumps import Dump
 from app.gateway.http1 import ClientConnection
 from app.gateway.journal import Journal
 from app.gateway.kills import FILE_NAME as KILLS_NAME
@@ -103,7 +105,9 @@ class Life:
         """Accepts from now on, with a snapshot or without one, and says so."""
         self._look_at_files()
         self._server = await self._loop.create_server(
-            lambda: ClientConnection(self.worker), sock=self._listener, backlog=BACKLOG
+            lambda: cast(asyncio.Protocol, ClientConnection(self.worker)),
+            sock=self._listener,
+            backlog=BACKLOG,
         )
         self._tick()
         self._write_figures()

@@ -71,7 +71,7 @@ def switches(request: Request, answer: Answer) -> bool:
     """Whether an answer is the handshake (RFC 6455, 4.2.2) to just this request."""
     if request.upgrade is None or answer.upgrade != request.upgrade or b"upgrade" not in answer.named:
         return False
-    key = request.fields.get(b"sec-websocket-key", b"")
+    key = request.field(b"sec-websocket-key") or b""
     proof = b64encode(sha1(key + _WEBSOCKET_GUID, usedforsecurity=False).digest())
     fields = [line.partition(b": ") for line in answer.lines]
     return [value.rstrip() for name, _, value in fields if name.lower() == _ACCEPT] == [proof]

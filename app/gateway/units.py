@@ -26,9 +26,9 @@ def reader_of(source: UnitSource) -> Callable[[Request], str | None]:
     name, field = source.name, source.name.lower().encode()
     match source.kind:
         case UnitKind.HEADER:
-            return lambda request: _text(request.fields.get(field))
+            return lambda request: _text(request.field(field))
         case UnitKind.COOKIE:
-            return lambda request: _from_cookie(request.fields.get(b"cookie", b""), name)
+            return lambda request: _from_cookie(request.field(b"cookie") or b"", name)
         case UnitKind.QUERY:
             return lambda request: _from_query(request.query, name)
         case UnitKind.JSON:

@@ -179,10 +179,11 @@ class CalledAttempt(Attempt):
         return self.caller.is_sending()
 
 
-class UpstreamConnection(asyncio.Protocol):
+class UpstreamConnection:
     """One keep-alive connection to an arm. Serves one attempt at a time; between attempts it is idle.
 
-    Mutable state: the attempt being served, its answer, and whether either direction is paused.
+    Mutable state: the attempt being served, its answer, and whether either direction is paused. An
+    `asyncio.Protocol` by its methods (ADR 0017).
     """
 
     __slots__ = (

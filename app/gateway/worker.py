@@ -6,16 +6,17 @@ import asyncio
 import random
 import time
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 from app.events.spool import SpoolError
 from app.events.types import DecisionEvent, OutcomeEvent, ShadowEvent
 from app.gateway.budget import Budgets
 from app.gateway.checks import Checks
-from app.gateway.counters import Counters, Dump
+from app.gateway.counters import Counters
 from app.gateway.courses import Course
 from app.gateway.decisions import Decision, decide
 from app.gateway.dialer import Listeners
+from app.gateway.dumps import Dump
 from app.gateway.handlers import Handler
 from app.gateway.health import Condition, Fleet
 from app.gateway.http1 import ClientConnection
@@ -37,7 +38,7 @@ from routing.types import Reason, Role, Route
 
 TICK_SECONDS = 0.05
 _SLOW_TICKS = 20
-_NONCE_MASK = (1 << 64) - 1
+_NONCE_MASK: Final = (1 << 64) - 1
 _KNOWN_PLACES = 4_096
 _TOLD = 256
 """Callers too many who are told so at a time; the others are cut off."""

@@ -8,7 +8,7 @@ import socket
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from random import Random
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -186,7 +186,9 @@ class Stage:
         await self.champion.start()
         await self.challenger.start()
         self.route()
-        self._server = await self.loop.create_server(lambda: ClientConnection(self.worker), "127.0.0.1", 0)
+        self._server = await self.loop.create_server(
+            lambda: cast(asyncio.Protocol, ClientConnection(self.worker)), "127.0.0.1", 0
+        )
         self.port = self._server.sockets[0].getsockname()[1]
         self._tick()
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.gateway.answers import Answer
 from app.gateway.heads import (
     BadMessage,
     FieldLines,
@@ -13,9 +16,10 @@ from app.gateway.heads import (
     is_hopeless,
     is_token,
     length_of,
-    lines_of,
     tokens_of,
 )
+from app.gateway.requests import Request
+from app.gateway.settings import GatewaySettings
 
 TOKEN_BYTES = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 LINE = st.binary(max_size=20).map(
@@ -24,27 +28,67 @@ LINE = st.binary(max_size=20).map(
 NOISE = st.lists(st.sampled_from([b"\r\n", b"\r", b"\n", b"\0", b"\t", b" ", b":", b"a", b"\x7f", b"\x80"]))
 
 
-@given(lines=st.lists(LINE, min_size=1))
-def test_lines_come_back_as_they_were_joined(lines: list[bytes]) -> None:
+def request_lines(head: bytes) -> list[bytes]:
+    """What is passed on of a request with this head."""
+    request = Request()
+    request.read_head(head, GatewaySettings())
+    return request.lines
+
+
+def answer_lines(head: bytes) -> list[bytes]:
+    """What is passed on of an answer with this head."""
+    answer = Answer()
+    answer.read_head(head, b"GET")
+    return answer.lines
+
+
+Read = Callable[[bytes], list[bytes]]
+START: dict[Read, bytes] = {
+    request_lines: b"GET / HTTP/1.1\r\nHost: h",
+    answer_lines: b"HTTP/1.1 200 OK",
+}
+either = pytest.mark.parametrize("read", START)
+
+
+@either
+@given(values=st.lists(LINE, min_size=1))
+def test_lines_are_passed_on_as_they_were_joined(read: Read, values: list[bytes]) -> None:
     """Text, tabs and bytes beyond ASCII are the content of lines; CRLF alone ends one."""
-    assert lines_of(b"\r\n".join(lines)) == lines
+    lines = [START[read], *(b"X: " + value for value in values)]
+    assert read(b"\r\n".join(lines)) == [b"X: %b\r\n" % value.strip(b" \t") for value in values]
 
 
+@either
 @pytest.mark.parametrize("control", [*range(9), *range(10, 32), 127])
-@pytest.mark.parametrize("place", ["%b", "a: %b", "a: b%b", "a%b: b\r\nc: d", "a: b\r\n%b"])
-def test_no_control_character_passes(control: int, place: str) -> None:
+@pytest.mark.parametrize("place", ["%b", "a: %b", "a: b%b", "a%b: b\r\nc: d", "a: b\r\n%b", "a: b\r\n%b: c"])
+def test_no_control_character_passes(read: Read, control: int, place: str) -> None:
     """Wherever it stands, a CR or LF by itself among them; the tab is the only one that may."""
     with pytest.raises(BadMessage) as bad:
-        lines_of(place.encode() % bytes([control]))
-    assert bad.value.status == 400
+        read(START[read] + b"\r\n" + place.encode() % bytes([control]))
+    assert bad.value.status in (400, 502)
 
 
+@either
+@pytest.mark.parametrize("control", [*range(32), 127])
+def test_no_control_character_passes_in_the_first_line(read: Read, control: int) -> None:
+    """Neither in a request line nor in a status line, but for the tab in a reason."""
+    first, _, rest = START[read].partition(b"\r\n")
+    for at in range(len(first) + 1):
+        if control == 9 and read is answer_lines and at > len(b"HTTP/1.1 200"):
+            continue
+        with pytest.raises(BadMessage) as bad:
+            read(first[:at] + bytes([control]) + first[at:] + b"\r\n" + rest)
+        assert bad.value.status in (400, 502)
+
+
+@either
 @given(part=NOISE.map(b"".join), rest=NOISE.map(b"".join))
-def test_a_hopeless_head_never_becomes_a_good_one(part: bytes, rest: bytes) -> None:
-    """Whatever may still come, it would be refused."""
-    if is_hopeless(part):
-        with pytest.raises(BadMessage):
-            lines_of(part + rest)
+def test_a_hopeless_head_never_becomes_a_good_one(read: Read, part: bytes, rest: bytes) -> None:
+    """Whatever may still come, it would be refused, alone and behind a good start."""
+    for head in (part, START[read] + b"\r\n" + part):
+        if is_hopeless(head):
+            with pytest.raises(BadMessage):
+                read(head + rest)
 
 
 @given(lines=st.lists(LINE, min_size=1), cut=st.integers(0, 100))

@@ -17,7 +17,8 @@ from prometheus_client import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
 from prometheus_client.parser import text_string_to_metric_families
 
-from app.gateway.counters import Counters, Dump, is_openmetrics, render
+from app.gateway.counters import Counters, is_openmetrics, render
+from app.gateway.dumps import Dump
 from app.gateway.families import FAMILIES, LATENCY_BOUNDS_S, Kind
 from app.gateway.process import process_figures
 from routing.types import Reason

@@ -8,6 +8,7 @@ import os
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack
+from typing import cast
 
 import pytest
 
@@ -385,8 +386,8 @@ async def test_a_connection_that_comes_too_late_is_counted_once(
     pool = pool_at(f"http://127.0.0.1:{answers.port}/", max_connections=1)
     dial, made = pool._dialer.dial, []
 
-    async def late(target: Target, protocol: Callable[[], UpstreamConnection]) -> UpstreamConnection:
-        made.append(await dial(target, protocol))
+    async def late(target: Target, protocol: Callable[[], asyncio.Protocol]) -> UpstreamConnection:
+        made.append(cast(UpstreamConnection, await dial(target, protocol)))
         made[-1].close()
         raise OSError("did not answer in time")
 
@@ -408,8 +409,8 @@ async def test_a_connection_that_is_lost_at_once_is_none(
     pool = pool_at(f"http://127.0.0.1:{answers.port}/", max_connections=1)
     dial = pool._dialer.dial
 
-    async def lose(target: Target, protocol: Callable[[], UpstreamConnection]) -> UpstreamConnection:
-        connection = await dial(target, protocol)
+    async def lose(target: Target, protocol: Callable[[], asyncio.Protocol]) -> UpstreamConnection:
+        connection = cast(UpstreamConnection, await dial(target, protocol))
         connection.close()
         await asyncio.sleep(0.01)
         return connection
