@@ -35,13 +35,13 @@ coverage: $(STAMP) ## how much of the gateway the quick tests reach; less than 9
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
-compiled: $(COMPILED)/.built ## compile the request path for this machine: a wheel in dist/, installed in build/compiled
+compiled: $(COMPILED)/.built ## compile the request path for this machine: a wheel, installed in build/compiled
 
 bench: $(STAMP) ## measure the gateway beside its peers; BENCH="proxy latency --rounds 9" measures less, or longer
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bench.txt \
 		|| echo "make: the peers of requirements/bench.txt cannot be installed here: they are skipped" >&2
 	@$(MAKE) --no-print-directory compiled \
-		|| echo "make: without a C compiler (Debian: apt install gcc libc6-dev) only pure Python is measured" >&2
+		|| echo "make: only pure Python is measured, as nothing could be compiled; it needs gcc and libc6-dev" >&2
 	@$(BIN)/python -m benchmarks $(BENCH)
 
 lint: $(STAMP) ## ruff, mypy --strict and the import contracts
@@ -61,12 +61,12 @@ clean: ## remove the environment and what tools left behind
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-$(COMPILED)/.built: $(STAMP) hatch_build.py $(wildcard app/*.py app/*/*.py routing/*.py)
+$(COMPILED)/.built: $(STAMP) hatch_build.py pyproject.toml $(shell find app routing policies migrations -name '*.py')
 	@echo "Compiling the request path (half a minute, only when it changed) ..."
-	@rm -rf dist $(COMPILED)
+	@rm -rf build/wheel $(COMPILED)
 	@KINGMAKER_COMPILED=1 $(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation \
-		--wheel-dir dist .
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-index --target $(COMPILED) dist/*.whl
+		--wheel-dir build/wheel .
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-index --target $(COMPILED) build/wheel/*.whl
 	@touch $@
 
 # The first interpreter that is new enough and can make environments; PYTHON=… names one outright.

@@ -40,22 +40,27 @@ class CompiledRequestPath(BuildHookInterface[BuilderConfig]):
 
 
 def _is_wanted() -> bool:
-    return os.environ.get(VARIABLE, "") not in ("", "0")
+    return os.environ.get(VARIABLE, "").lower() not in ("", "0", "false", "no")
 
 
 def _compiled(modules: list[str], folder: Path, lib: Path) -> list[Path]:
     """The extension modules, which lie under `lib` as in an installation; `folder` takes what else is made.
 
     Raises:
-        SystemExit: mypy finds an error.
+        SystemExit: mypy finds an error, or a module is missing.
         CompileError: there is no C compiler, or it fails.
     """
     from mypyc.build import mypycify  # noqa: PLC0415  # needed, and there, only where it is asked for
     from setuptools import Distribution  # noqa: PLC0415  # so is this
 
-    extensions = mypycify(modules, opt_level="3", debug_level="0", target_dir=str(folder / "c"))
+    # what these import may need packages that are not here: it is read for its types, not judged
+    checked = ["--follow-imports=silent", *modules]
+    extensions = mypycify(checked, opt_level="3", debug_level="0", target_dir=str(folder / "c"))
     build = Distribution({"name": "kingmaker", "ext_modules": extensions}).get_command_obj("build_ext")
     build.build_lib, build.build_temp = str(lib), str(folder / "temp")
     build.ensure_finalized()
     build.run()
-    return sorted(lib.rglob("*.so"))
+    built = sorted(lib.rglob("*.so"))
+    if len(built) < len(modules):
+        raise SystemExit(f"{len(modules)} modules must have been compiled, got {len(built)}")
+    return built

@@ -52,8 +52,10 @@ def is_accounted() -> bool:
 
 
 def is_compiled() -> bool:
-    """Whether there is a compiled request path to measure."""
-    return (COMPILED / ".built").exists()
+    """Whether there is a compiled request path to measure, no older than the sources."""
+    built = COMPILED / ".built"
+    sources = [file for folder in ("app", "routing") for file in Path(folder).rglob("*.py")]
+    return built.exists() and all(file.stat().st_mtime <= built.stat().st_mtime for file in sources)
 
 
 def missing() -> Gap | None:

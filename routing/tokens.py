@@ -7,7 +7,7 @@ from base64 import urlsafe_b64decode
 from binascii import Error as BadBase64
 from binascii import b2a_base64
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import cached_property
 from hashlib import blake2b
 from struct import Struct
 from typing import Final
@@ -29,7 +29,7 @@ _REASONS = tuple(Reason)
 _REASON_CODES: Final = {reason: code for code, reason in enumerate(_REASONS)}
 
 
-class SigningKey(msgspec.Struct, frozen=True, kw_only=True):
+class SigningKey(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """A secret that signs decision tokens.
 
     Raises:
@@ -44,6 +44,11 @@ class SigningKey(msgspec.Struct, frozen=True, kw_only=True):
             raise BadSnapshot(f"keys.id must be in [0, {MAX_KEY_ID}], got {self.id}")
         if not 16 <= len(self.secret) <= 64:
             raise BadSnapshot(f"keys.secret must be 16 to 64 bytes long, got {len(self.secret)}")
+
+    @cached_property
+    def keyed(self) -> blake2b:
+        """The hash before it has seen a token: to copy it is cheaper than to begin with the key each time."""
+        return blake2b(digest_size=MAC_BYTES, key=self.secret)
 
 
 class Claims(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -116,15 +121,9 @@ def decision_id(claims: Claims) -> str:
 
 
 def _mac(body: bytes, key: SigningKey) -> bytes:
-    state = _keyed(key.secret).copy()
+    state = key.keyed.copy()
     state.update(body)
     return state.digest()
-
-
-@lru_cache(maxsize=64)
-def _keyed(secret: bytes) -> blake2b:
-    """The hash before it has seen a token: to copy it is cheaper than to begin with the key each time."""
-    return blake2b(digest_size=MAC_BYTES, key=secret)
 
 
 def _encode(raw: bytes) -> bytes:

@@ -138,13 +138,14 @@ class Request:
         if self.http10:
             self.keep_alive = False
         del lines[0]
-        self._came, kept = lines, self.lines
+        kept = self.lines
         for line in lines:
             _, value, passed_on, take = _LINES[line]
             if take is None:
                 kept.append(passed_on)
             else:
                 take(self, value)
+        self._came = lines
         self._check_head(settings.body_bytes)
 
     def field(self, name: bytes) -> bytes | None:
