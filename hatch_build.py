@@ -14,6 +14,7 @@ from hatchling.builders.config import BuilderConfig
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 VARIABLE = "KINGMAKER_COMPILED"
+_FLAGS = ["-fno-semantic-interposition"]  # nobody replaces a function in it, so it may be inlined
 _TOOLS = ["mypy>=1.18", "setuptools>=77"]
 
 
@@ -56,6 +57,8 @@ def _compiled(modules: list[str], folder: Path, lib: Path) -> list[Path]:
     # what these import may need packages that are not here: it is read for its types, not judged
     checked = ["--follow-imports=silent", *modules]
     extensions = mypycify(checked, opt_level="3", debug_level="0", target_dir=str(folder / "c"))
+    for extension in extensions:
+        extension.extra_compile_args = [*extension.extra_compile_args, *_FLAGS]
     build = Distribution({"name": "kingmaker", "ext_modules": extensions}).get_command_obj("build_ext")
     build.build_lib, build.build_temp = str(lib), str(folder / "temp")
     build.ensure_finalized()

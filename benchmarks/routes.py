@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from benchmarks.calls import HEADER
+from routing.claims import SigningKey
 from routing.snapshot import Snapshot
-from routing.tokens import SigningKey
 from routing.types import TOTAL_BP, Arm, Match, MetricRule, Role, Route, Share, UnitKind, UnitSource
 
 _KEY = SigningKey(id=1, secret=b"benchmark-secret-of-32-bytes----")

@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Final
-
-import msgspec
+from bisect import bisect_right
 
 from routing.bucketing import bucket, unit_hash
-from routing.types import TOTAL_BP, Arm, Reason, Role, Route
-
-_SERVING: Final = (Role.CHAMPION, Role.CHALLENGER)
+from routing.types import SERVING, Choice, Reason, Route, certain
 
 
-class Assignment(msgspec.Struct, frozen=True, gc=False):
-    """One answer of the split. `probabilities` is arm id → bp, as used by the draw; they sum to 10,000."""
+class Assignment(Choice, frozen=True, gc=False):
+    """A choice for one unit, or for a request of its own."""
 
-    arm: Arm
-    reason: Reason
-    propensity_bp: int
-    probabilities: Mapping[int, int]
     unit_hash: int
     has_unit: bool
 
@@ -32,23 +23,23 @@ def assign(route: Route, unit: str | None, entropy: int, forced: str | None = No
     route's split ends in the champion with reason DEFAULT.
     """
     hash64 = entropy if unit is None else unit_hash(route.salt, unit)
+    return _assignment(_choice(route, hash64, forced), hash64, unit is not None)
+
+
+def default(route: Route, entropy: int) -> Assignment:
+    """What is left when assignment fails: the champion."""
+    return _assignment(certain(route.champion, Reason.DEFAULT), entropy, has_unit=False)
+
+
+def _choice(route: Route, hash64: int, forced: str | None) -> Choice:
     if route.kill_switch:
-        return _certain(route.champion, Reason.KILL_SWITCH, hash64, unit)
+        return certain(route.champion, Reason.KILL_SWITCH)
     if forced is not None and route.allow_force:
         arm = route.arm_named(forced)
-        if arm is not None and arm.role in _SERVING:
-            return _certain(arm, Reason.FORCED, hash64, unit)
-    return _by_split(route, hash64, unit)
+        if arm is not None and arm.role in SERVING:
+            return certain(arm, Reason.FORCED)
+    return route.choices[bisect_right(route.ends, bucket(hash64))]
 
 
-def _by_split(route: Route, hash64: int, unit: str | None) -> Assignment:
-    arm, shares = route.arm_at(bucket(hash64)), route.probabilities
-    if arm.role not in _SERVING:
-        return _certain(route.champion, Reason.DEFAULT, hash64, unit)
-    if len(shares) == 1:
-        return _certain(arm, Reason.STATIC, hash64, unit)
-    return Assignment(arm, Reason.SPLIT, shares[arm.id], shares, hash64, unit is not None)
-
-
-def _certain(arm: Arm, reason: Reason, hash64: int, unit: str | None) -> Assignment:
-    return Assignment(arm, reason, TOTAL_BP, {arm.id: TOTAL_BP}, hash64, unit is not None)
+def _assignment(choice: Choice, hash64: int, has_unit: bool) -> Assignment:
+    return Assignment(choice.arm, choice.reason, choice.propensity_bp, choice.probabilities, hash64, has_unit)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from routing.claims import SigningKey
 from routing.errors import BadSnapshot
-from routing.tokens import SigningKey
 from routing.types import Match, Route
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from functools import cached_property
 
@@ -25,6 +25,10 @@ class Role(StrEnum):
     CHALLENGER = "challenger"
     SHADOW = "shadow"
     RETIRED = "retired"
+
+
+SERVING = (Role.CHAMPION, Role.CHALLENGER)
+"""The roles of arms that answer callers."""
 
 
 class Reason(StrEnum):
@@ -164,6 +168,20 @@ class Share(msgspec.Struct, frozen=True, kw_only=True):
     end_bp: int
 
 
+class Choice(msgspec.Struct, frozen=True, gc=False):
+    """An arm, why it was chosen, how likely that was. `probabilities`: arm id → bp; they sum to 10,000."""
+
+    arm: Arm
+    reason: Reason
+    propensity_bp: int
+    probabilities: Mapping[int, int]
+
+
+def certain(arm: Arm, reason: Reason) -> Choice:
+    """The choice of an arm that could have been no other."""
+    return Choice(arm, reason, TOTAL_BP, {arm.id: TOTAL_BP})
+
+
 class Route(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """A public name, the arms behind it, and how unpinned traffic is divided among them.
 
@@ -219,26 +237,34 @@ class Route(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         return probabilities(self.shares)
 
     @cached_property
-    def shadows(self) -> tuple[Arm, ...]:
-        """The arms that are sent copies."""
-        return tuple(arm for arm in self.arms if arm.role is Role.SHADOW)
+    def ends(self) -> list[int]:
+        """Where each share ends, in basis points."""
+        return [share.end_bp for share in self.shares]
+
+    @cached_property
+    def choices(self) -> list[Choice]:
+        """What the split chooses in each share: its arm, or the champion where that one serves nobody."""
+        return [self._choice(arm) for arm in self._by_share]
 
     def arm_at(self, bucket: int) -> Arm:
-        """The arm that answers a bucket, 0 to 9,999."""
-        return self._by_share[bisect_right(self._ends, bucket)]
+        """The arm that a bucket, 0 to 9,999, belongs to."""
+        return self._by_share[bisect_right(self.ends, bucket)]
 
     def arm_named(self, name: str) -> Arm | None:
         """The arm with this name."""
         return next((arm for arm in self.arms if arm.name == name), None)
 
     @cached_property
-    def _ends(self) -> list[int]:
-        return [share.end_bp for share in self.shares]
-
-    @cached_property
     def _by_share(self) -> list[Arm]:
         arms = {arm.id: arm for arm in self.arms}
         return [arms[share.arm_id] for share in self.shares]
+
+    def _choice(self, arm: Arm) -> Choice:
+        if arm.role not in SERVING:
+            return certain(self.champion, Reason.DEFAULT)
+        if len(self.probabilities) == 1:
+            return certain(arm, Reason.STATIC)
+        return Choice(arm, Reason.SPLIT, self.probabilities[arm.id], self.probabilities)
 
     def metric(self, name: str) -> MetricRule | None:
         """The metric with this name, if the route declares it."""

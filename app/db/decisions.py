@@ -13,7 +13,7 @@ from app.db.session import upsert
 from app.db.tables import decisions, outcomes, spool_marks
 from app.events.types import DecisionEvent, OutcomeEvent
 from policies.metrics import Outcome
-from routing.tokens import Claims, decision_id
+from routing.claims import Claims, decision_id
 
 _IDS_A_QUERY = 500
 

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.db.session import upsert
 from app.db.tables import shadow_answers
 from app.events.types import ArmAnswer, ShadowEvent
-from routing.tokens import decision_id
+from routing.claims import decision_id
 
 MOST_COMPARED = 10_000
 """Copies of an arm, the newest ones, whose predictions are compared at once."""

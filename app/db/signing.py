@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.tables import signing_keys
 from app.db.versions import bump
-from routing.tokens import SigningKey
+from routing.claims import SigningKey
 
 _SECRET_BYTES = 32
 

@@ -18,7 +18,7 @@ from app.events.spool_reader import Batch, acknowledge, read_batch, spool_id
 from app.events.tally import Tally
 from app.events.types import DecisionEvent, Event, OutcomeEvent, ShadowEvent
 from policies.metrics import Outcome
-from routing.tokens import Claims, decision_id
+from routing.claims import Claims, decision_id
 
 BATCH_EVENTS = 2_000
 

@@ -68,8 +68,8 @@ class Spool:
         self._connection = _open(path)
         self.id = identity(self._connection)
         self._swept_at = time.monotonic()
-        self._thread = threading.Thread(target=self._run, name=f"spool-{path.stem}", daemon=True)
-        self._thread.start()
+        self._writer = threading.Thread(target=self._run, name=f"spool-{path.stem}", daemon=True)
+        self._writer.start()
 
     @property
     def waiting(self) -> int:
@@ -102,7 +102,7 @@ class Spool:
         self._closing = True
         self._hurry.set()
         self._wake.set()
-        self._thread.join()
+        self._writer.join()
 
     def _run(self) -> None:
         while not (self._closing and not self.waiting):

@@ -13,7 +13,7 @@ import msgspec
 
 from app.events.spool import MAX_ROW_EVENTS, SpoolError, identity, mark_path, read_mark
 from app.events.types import DecisionEvent, Event, OutcomeEvent, decode, encode
-from routing.tokens import Claims
+from routing.claims import Claims
 
 _decode_parts = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _EARLIER: dict[str, type[DecisionEvent | OutcomeEvent]] = {"decision": DecisionEvent, "outcome": OutcomeEvent}

@@ -18,7 +18,7 @@ from policies.metrics import ERROR, LATENCY, Metric, Outcome, combine
 from policies.rollups import Sums
 from policies.types import Missing
 from routing.bucketing import unit_bucket
-from routing.tokens import Claims
+from routing.claims import Claims
 from routing.types import Reason
 
 _DECIDING = (Reason.SPLIT, Reason.BANDIT)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-from routing.tokens import Claims
+from routing.claims import Claims
 
 CALLER_LEFT = 499
 """The status of an exchange whose caller left before it had an answer."""

@@ -4,32 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from time import monotonic
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from app.gateway.answers import Answer
 from app.gateway.bodies import chunked
 from app.gateway.lanes import Lane
 from app.gateway.requests import Request
-from app.gateway.targets import Target
 from app.gateway.upstream import Attempt, Failure, UpstreamConnection
 
 if TYPE_CHECKING:
+    from app.gateway.proxy import Exchange
     from app.gateway.worker import Worker
-
-
-class Asker(Protocol):
-    """Who wants an answer from an arm: an exchange."""
-
-    def head_for(self, target: Target, left_ms: int) -> bytes: ...
-    def on_connected(self) -> None: ...
-    def on_sent(self) -> None: ...
-    def on_answer(self, ask: Ask, answer: Answer) -> None: ...
-    def on_failure(self, ask: Ask, failure: Failure) -> None: ...
-    def on_interim(self, answer: Answer) -> None: ...
-    def on_switch(self, ask: Ask, answer: Answer, rest: bytes) -> bool: ...
-    def may_try_again(self, ask: Ask, why: str) -> bool: ...
-    def pause_request(self) -> None: ...
-    def resume_request(self) -> None: ...
 
 
 class Ask(Attempt):
@@ -40,9 +25,8 @@ class Ask(Attempt):
     """
 
     __slots__ = (
-        "_asker",
         "_beside",
-        "_health",
+        "_exchange",
         "_hedge",
         "_repeated",
         "_request",
@@ -51,11 +35,11 @@ class Ask(Attempt):
         "arm",
         "asked_at",
         "begun",
-        "series",
+        "lane",
     )
 
     def __init__(
-        self, asker: Asker, request: Request, lane: Lane, begun: float, allowed_seconds: float
+        self, exchange: Exchange, request: Request, lane: Lane, begun: float, allowed_seconds: float
     ) -> None:
         super().__init__(request.method, lane.target, lane.pool, begun + allowed_seconds)
         self._beside: Beside | None = None
@@ -64,11 +48,10 @@ class Ask(Attempt):
         self._retried = False
         self.wants_tunnel = request.upgrade is not None
         self.arm = lane.target.arm
-        self.series = lane.series
-        self._health = lane.health
+        self.lane = lane
         self.begun = self.asked_at = begun
         self.allowed_seconds = allowed_seconds
-        self._asker = asker
+        self._exchange = exchange
         self._request = request
 
     @property
@@ -76,42 +59,36 @@ class Ask(Attempt):
         """Whether neither it nor the one beside it is under way."""
         return self._beside is None and super().over
 
-    @property
-    def seconds(self) -> float:
-        """How long the arm has had since the last byte of the request."""
-        return monotonic() - self.asked_at
-
     def start(self, worker: Worker) -> None:
         """Asks, and once more beside it after a while without an answer, where the route says so."""
         hedge_ms = self.target.limits.hedge_ms
         if hedge_ms is not None and self._request.idempotent:
             self._hedge = worker.loop.call_later(hedge_ms / 1000, self._ask_beside, worker)
-        self.series.in_flight += 1
+        self.lane.series.in_flight += 1
         worker.watch(self)
         self.pool.acquire(self)
 
-    def succeeded(self) -> None:
+    def succeeded(self, now: float) -> None:
         """The arm has given its whole answer."""
-        now = monotonic()
-        self.series.in_flight -= 1
-        self.series.observe_upstream(now - self.asked_at)
-        self._health.succeeded(self.begun, now)
+        self.lane.series.in_flight -= 1
+        self.lane.series.observe_upstream(now - self.asked_at)
+        self.lane.health.succeeded(self.begun, now)
 
-    def failed(self) -> None:
+    def failed(self, now: float) -> None:
         """The arm has given no answer, or one that says that it failed."""
-        self.series.in_flight -= 1
-        if self._health.failed(self.begun, monotonic()):
-            self.series.add("kingmaker_ejections_total")
+        self.lane.series.in_flight -= 1
+        if self.lane.health.failed(self.begun, now):
+            self.lane.series.add("kingmaker_ejections_total")
 
     def shed(self) -> None:
         """No connection to the arm was free in time, which says nothing about the arm."""
         self.abandoned()
-        self.series.add("kingmaker_shed_requests_total", "reason", "no_connection")
+        self.lane.series.add("kingmaker_shed_requests_total", "reason", "no_connection")
 
     def abandoned(self) -> None:
         """What the arm would have answered is not known."""
-        self.series.in_flight -= 1
-        self._health.abandoned(self.begun)
+        self.lane.series.in_flight -= 1
+        self.lane.health.abandoned(self.begun)
 
     def cancel(self) -> None:
         """Gives up: whatever the arm still says is not heard."""
@@ -133,34 +110,34 @@ class Ask(Attempt):
     def on_connected(self, connection: UpstreamConnection) -> None:
         self.send_request(connection)
         if not self._request.complete:
-            self._asker.on_connected()
+            self._exchange.on_connected()
 
     def on_answer(self, answer: Answer) -> None:
         if self._hedge is not None:
             self._stop_hedging()
-        self._asker.on_answer(self, answer)
+        self._exchange.on_answer(self, answer)
 
     def on_failure(self, failure: Failure) -> None:
         if self._beside is not None:
             return  # that one may answer still; if it does not, it says so
         if not self.answered and self._may_repeat(failure):
-            self._asker.resume_request()  # that the last connection took no more is moot
+            self._exchange.resume_request()  # that the last connection took no more is moot
             self.pool.acquire(self)
         else:
             self._stop_hedging()
-            self._asker.on_failure(self, failure)
+            self._exchange.on_failure(self, failure)
 
     def on_interim(self, answer: Answer) -> None:
-        self._asker.on_interim(answer)
+        self._exchange.on_interim(answer)
 
     def on_switch(self, answer: Answer, rest: bytes) -> bool:
-        return self._asker.on_switch(self, answer, rest)
+        return self._exchange.on_switch(self, answer, rest)
 
     def pause_request(self) -> None:
-        self._asker.pause_request()
+        self._exchange.pause_request()
 
     def resume_request(self) -> None:
-        self._asker.resume_request()
+        self._exchange.resume_request()
 
     def is_sending(self) -> bool:
         return not self._request.complete
@@ -169,7 +146,7 @@ class Ask(Attempt):
         """Sends the head, what was kept of the body, and what has come since."""
         left_ms = int(1000 * (self.deadline - monotonic()))
         kept = self._request.kept
-        self._send(connection, self._asker.head_for(self.target, max(1, left_ms)), kept[:] if kept else [])
+        self._send(connection, self._exchange.head_for(self.target, max(1, left_ms)), kept[:] if kept else [])
 
     def on_answer_beside(self, answer: Answer, connection: UpstreamConnection | None) -> None:
         """The attempt beside this one has answered first: its connection is this one's from now on."""
@@ -195,7 +172,7 @@ class Ask(Attempt):
             data = head + b"".join(body) if body else head
         connection.send(data, request.complete)
         if request.complete:
-            self._asker.on_sent()
+            self._exchange.on_sent()
 
     def _may_repeat(self, failure: Failure) -> bool:
         """Whether the same arm may be asked again: nothing is executed twice that must not be.
@@ -210,7 +187,7 @@ class Ask(Attempt):
             self.pool.close_idle()
             return True
         harmless = failure is Failure.UNREACHABLE or (failure is Failure.CUT_OFF and request.idempotent)
-        if not harmless or self._retried or not self._asker.may_try_again(self, failure.value):
+        if not harmless or self._retried or not self._exchange.may_try_again(self, failure.value):
             return False
         self._retried = True
         return True
@@ -219,7 +196,7 @@ class Ask(Attempt):
         request = self._request
         is_whole = request.complete and request.can_replay and request.upgrade is None
         is_asked = self.connection is not None and not self.answered
-        if is_whole and is_asked and self._asker.may_try_again(self, "hedge"):
+        if is_whole and is_asked and self._exchange.may_try_again(self, "hedge"):
             self._beside = beside = Beside(self)
             worker.watch(beside)
             beside.pool.acquire(beside)

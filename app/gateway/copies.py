@@ -19,7 +19,7 @@ from routing.types import Arm, Prediction, Route
 
 if TYPE_CHECKING:
     from app.gateway.mirror import Mirror
-    from routing.tokens import Claims
+    from routing.claims import Claims
 
 TOO_LONG = "too_long"
 """The failure of an answer that was cut off because it was longer than is ever read."""

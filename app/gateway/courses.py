@@ -9,7 +9,7 @@ from app.gateway.lanes import Lane
 from app.gateway.snapshots import Routing
 from app.gateway.targets import Target
 from app.gateway.units import reader_of
-from routing.types import Arm, Role, Route, UnitKind
+from routing.types import SERVING, Arm, Route, UnitKind
 
 
 class Course:
@@ -44,7 +44,7 @@ class Course:
         self.timeout_seconds = route.upstream.timeout_ms / 1000
         self.unit_of = None if route.unit is None else reader_of(route.unit)
         self.unit_is_in_body = route.unit is not None and route.unit.kind is UnitKind.JSON
-        serving = [arm for arm in route.arms if arm.role in (Role.CHAMPION, Role.CHALLENGER)]
+        serving = [arm for arm in route.arms if arm.role in SERVING]
         self._lanes = {arm.id: new_lane(route, routing.targets[arm.id]) for arm in serving}
 
     def lane(self, arm: Arm) -> Lane:
@@ -55,7 +55,3 @@ class Course:
     def is_crowded(self) -> bool:
         """Whether the connections that are left are for callers who have sent all of their request."""
         return any(lane.pool.is_half_busy for lane in self._lanes.values())
-
-    def has_fallback(self, arm: Arm) -> bool:
-        """Whether the champion answers when this arm fails."""
-        return arm.role is Role.CHALLENGER and self.route.upstream.fallback

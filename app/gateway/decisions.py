@@ -7,9 +7,10 @@ import logging
 import msgspec
 
 from app.gateway.snapshots import Routing
-from routing.assignment import Assignment, assign
-from routing.tokens import Claims, sign
-from routing.types import TOTAL_BP, Reason, Route
+from routing.assignment import Assignment, assign, default
+from routing.claims import Claims
+from routing.tokens import sign
+from routing.types import Route
 
 _log = logging.getLogger(__name__)
 
@@ -37,7 +38,7 @@ def decide(
         assignment = assign(route, unit, entropy, forced)
     except Exception:  # noqa: BLE001  # no fault in assignment may reach a caller
         _log.exception("assignment failed", extra={"fields": {"route": route.name}})
-        assignment = _default(route, entropy)
+        assignment = default(route, entropy)
     claims = Claims(
         route.id,
         assignment.arm.id,
@@ -51,14 +52,3 @@ def decide(
         nonce,
     )
     return Decision(assignment, claims, sign(claims, routing.key))
-
-
-def _default(route: Route, entropy: int) -> Assignment:
-    return Assignment(
-        arm=route.champion,
-        reason=Reason.DEFAULT,
-        propensity_bp=TOTAL_BP,
-        probabilities={route.champion.id: TOTAL_BP},
-        unit_hash=entropy,
-        has_unit=False,
-    )

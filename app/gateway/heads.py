@@ -68,6 +68,7 @@ def is_token(text: bytes) -> bool:
     return _TOKEN.fullmatch(text) is not None
 
 
+@lru_cache(maxsize=1_024)
 def length_of(value: bytes) -> int:
     """The value of Content-Length: digits alone, few enough for 64 bits.
 

@@ -46,6 +46,7 @@ class ClientConnection:
         "_looked_at",
         "_reading",
         "_rest",
+        "_settings",
         "_stuck_deadline",
         "_transport",
         "_tunnel",
@@ -76,6 +77,7 @@ class ClientConnection:
         self._write_deadline = _NEVER
         self._stuck_deadline = _NEVER
         self._front = front
+        self._settings = front.settings
 
     def __repr__(self) -> str:
         state = "idle" if self._current is None else "busy"
@@ -130,7 +132,7 @@ class ClientConnection:
         if is_last or not keep_alive:
             self._say_goodbye(request is not None and request.complete)
             return
-        settings = self._front.settings
+        settings = self._settings
         self._deadline = monotonic() + (settings.head_seconds if self._rest else settings.idle_seconds)
         if self._front.draining:
             self.drain()
@@ -153,7 +155,7 @@ class ClientConnection:
 
     def pause_caller(self) -> None:
         """Told by a tunnel: the other side does not keep up, which must not last for ever."""
-        self._stuck_deadline = monotonic() + self._front.settings.write_seconds
+        self._stuck_deadline = monotonic() + self._settings.write_seconds
         self._transport.pause_reading()
 
     def resume_caller(self) -> None:
@@ -164,7 +166,7 @@ class ClientConnection:
     def close(self) -> None:
         """Ends the connection once everything has been sent."""
         self._deaf = True
-        self._deadline = monotonic() + self._front.settings.write_seconds
+        self._deadline = monotonic() + self._settings.write_seconds
         self._transport.close()
 
     def abort(self) -> None:
@@ -200,7 +202,7 @@ class ClientConnection:
 
     def _is_left(self, now: float) -> bool:
         """Whether nobody seems to be there: a caller that closed its side, or a tunnel without a word."""
-        settings, tunnel = self._front.settings, self._tunnel
+        settings, tunnel = self._settings, self._tunnel
         if tunnel is not None:
             return now >= tunnel.used_at + settings.tunnel_idle_seconds
         return not self._answering and now >= self._half_closed_at + settings.half_closed_seconds
@@ -215,7 +217,7 @@ class ClientConnection:
         peer = transport.get_extra_info("peername")
         address = str(peer[0]) if peer else "unknown"
         self.peer, self.trusted = address.encode(), self._front.is_trusted(address)
-        self._deadline = monotonic() + self._front.settings.head_seconds
+        self._deadline = monotonic() + self._settings.head_seconds
         if self._front.draining:
             self.drain()
         if not self._front.on_connected(self):
@@ -241,7 +243,7 @@ class ClientConnection:
         return True
 
     def pause_writing(self) -> None:
-        self._write_deadline = monotonic() + self._front.settings.write_seconds
+        self._write_deadline = monotonic() + self._settings.write_seconds
         if self._tunnel is not None:
             self._tunnel.pause_arm()
         elif self._handler is not None:
@@ -312,7 +314,7 @@ class ClientConnection:
 
     def _read_head(self) -> bool:
         """Begins the next request; False when its head is not all there."""
-        data, settings = self._rest, self._front.settings
+        data, settings = self._rest, self._settings
         if data.startswith(b"\r\n") and self._empty_lines < _EMPTY_LINES:
             self._empty_lines += 1
             self._looked_at = 0
@@ -352,7 +354,7 @@ class ClientConnection:
         self._deadline = _NEVER
         if not request.complete:
             self._body_began = monotonic()
-            self._deadline = self._body_began + self._front.settings.body_seconds
+            self._deadline = self._body_began + self._settings.body_seconds
         self._handler = handler = self._front.open(self, request)
         handler.start()
         if request.received > SMALL_BYTES and self._current is request:
@@ -366,7 +368,7 @@ class ClientConnection:
 
     def _read_body(self, request: Request, data: bytes) -> None:
         try:
-            rest = request.read_body(data, self._front.settings.body_bytes)
+            rest = request.read_body(data, self._settings.body_bytes)
         except BadMessage as bad:
             self._refuse(request, bad)
             return
@@ -379,19 +381,17 @@ class ClientConnection:
 
     def _count_held(self, request: Request) -> None:
         """Bodies in memory are bounded over all callers: who holds much when there is too much has to go."""
-        held = request.held
-        self._front.held += held - self._held
-        self._held = held
-        is_too_much = self._front.held > self._front.settings.held_bytes
-        if is_too_much and held > HOLD_BYTES and not request.complete:
+        before, self._held = self._held, request.held
+        self._front.held += self._held - before
+        is_too_much = self._front.held > self._settings.held_bytes
+        if is_too_much and self._held > HOLD_BYTES and not request.complete:
             self._refuse(request, BadMessage(503, "the gateway holds as many bodies as it can"))
 
     def _expire_body(self, request: Request, now: float) -> None:
         """A body has its time, and more for what has come of it; none passes while the gateway is behind."""
-        settings = self._front.settings
         if not self._reading:
-            self._body_began = now - request.received / settings.body_rate
-        allowed = self._body_began + settings.body_seconds + request.received / settings.body_rate
+            self._body_began = now - request.received / self._settings.body_rate
+        allowed = self._body_began + self._settings.body_seconds + request.received / self._settings.body_rate
         if now < allowed:
             self._deadline = allowed
         elif self._answering:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from time import monotonic
 from typing import TYPE_CHECKING
 
 from app.events.types import CALLER_LEFT, DecisionEvent
@@ -53,8 +52,8 @@ class Journal:
             request, client = exchange.request, exchange.client
             exchange.trace = self._tracing.begin(request.forwarded, client.trusted)
 
-    def record(self, exchange: Exchange, serving: Ask | None) -> None:
-        """An exchange has ended; `serving` is what the caller's answer came from."""
+    def record(self, exchange: Exchange, serving: Ask | None, now: float) -> None:
+        """An exchange has ended (monotonic seconds); `serving` is what the caller's answer came from."""
         event = DecisionEvent(
             decision=exchange.decision.claims,
             served_arm_id=None if serving is None else serving.arm.id,
@@ -63,13 +62,13 @@ class Journal:
             latency_ms=exchange.latency_ms,
         )
         self._spool.append(event)
-        seconds = monotonic() - exchange.asked_at
+        seconds = now - exchange.asked_at
         if serving is not None:
-            serving.series.observe(exchange.reason, exchange.status, seconds)
+            serving.lane.series.observe(exchange.reason, exchange.status, seconds)
         else:
             self._counters.exchange(exchange.route.name, "none", exchange.reason, exchange.status, seconds)
         if self._is_told:
-            self._tell(exchange, serving, seconds)
+            self._tell(exchange, serving, now)
 
     def close(self) -> None:
         """Writes what waits. To be called off the loop."""
@@ -78,12 +77,12 @@ class Journal:
         if self._tracing is not None:
             self._tracing.close()
 
-    def _tell(self, exchange: Exchange, serving: Ask | None, seconds: float) -> None:
+    def _tell(self, exchange: Exchange, serving: Ask | None, now: float) -> None:
         request, client, trace = exchange.request, exchange.client, exchange.trace
         peer = client.peer.decode()
         record = AccessRecord(
             ended_at=time.time(),
-            seconds=seconds,
+            seconds=now - exchange.asked_at,
             route=exchange.route.name,
             arm=None if serving is None else serving.arm.name,
             assigned=exchange.assigned.name,
@@ -97,7 +96,7 @@ class Journal:
             host=request.host,
             bytes_in=request.received,
             bytes_out=exchange.sent_bytes,
-            upstream_seconds=None if serving is None else min(serving.seconds, seconds),
+            upstream_seconds=None if serving is None else now - serving.asked_at,
             failure=exchange.failure,
             trace=None if trace is None else trace.id,
         )

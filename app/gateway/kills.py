@@ -17,8 +17,8 @@ from pathlib import Path
 import msgspec
 
 from app.gateway.snapshots import write_private
+from routing.claims import SigningKey
 from routing.snapshot import Snapshot
-from routing.tokens import SigningKey
 
 FILE_NAME = "kills.json"
 _LOCK_NAME = "kills.lock"

@@ -9,15 +9,22 @@ from app.gateway.targets import Target
 
 
 class Lane:
-    """One arm of one route, as this worker reaches it. Mutable state: which connects have been counted."""
+    """One arm of one route, as this worker reaches it. Mutable state: which connects have been counted.
 
-    __slots__ = ("_connects", "_refusals", "health", "pool", "series", "target")
+    `has_fallback`: when this arm fails, the champion answers. `lines` name the arm to the caller.
+    """
 
-    def __init__(self, target: Target, pool: Pool, health: ArmHealth, series: ArmSeries) -> None:
+    __slots__ = ("_connects", "_refusals", "has_fallback", "health", "lines", "pool", "series", "target")
+
+    def __init__(
+        self, target: Target, pool: Pool, health: ArmHealth, series: ArmSeries, *, has_fallback: bool
+    ) -> None:
         self.target = target
         self.pool = pool
         self.health = health
         self.series = series
+        self.has_fallback = has_fallback
+        self.lines = b"Kingmaker-Arm: %b\r\n" % target.arm.name.encode()
         self._connects, self._refusals = pool.connects, pool.refusals
 
     def count_connects(self) -> None:

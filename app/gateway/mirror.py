@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from app.gateway.pool import Pool
     from app.gateway.requests import Request
     from app.gateway.snapshots import Routing
-    from routing.tokens import Claims
+    from routing.claims import Claims
 
 BODY_BYTES = 64 * 1024
 """The longest request body that is copied."""

@@ -13,9 +13,10 @@ from typing import Any
 import msgspec
 
 from app.events.types import OutcomeEvent
+from routing.claims import Claims
 from routing.errors import BadToken
 from routing.snapshot import RouteTable
-from routing.tokens import Claims, verify
+from routing.tokens import verify
 from routing.types import MetricRule
 
 FUTURE_MS = 60_000

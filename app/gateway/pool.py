@@ -11,7 +11,7 @@ import logging
 from collections import deque
 from math import inf
 from time import monotonic
-from typing import cast
+from typing import Final, cast
 
 from app.gateway.dialer import Dialer, Listeners
 from app.gateway.patience import Patience
@@ -20,7 +20,7 @@ from app.gateway.targets import Target
 from app.gateway.upstream import Attempt, Failure, UpstreamConnection
 from routing.addresses import DEFAULT, AddressRules
 
-IDLE_SECONDS = 4.0
+IDLE_SECONDS: Final = 4.0
 """How long an idle connection is trusted: less than the 5 s after which common servers close theirs."""
 
 LOG_SECONDS = 10.0
@@ -116,7 +116,8 @@ class Pool:
 
     def release(self, connection: UpstreamConnection) -> None:
         """Takes a connection that can serve again; it begins the attempt that has waited longest for one."""
-        if (attempt := self._next_waiting(connection.served == 0 or self.is_full)) is not None:
+        attempt = self._next_waiting(connection.served == 0 or self.is_full) if self.waiting else None
+        if attempt is not None:
             connection.begin(attempt)
         elif self.retired:
             connection.close()

@@ -130,11 +130,11 @@ class Exchange:
         course.budget.note_request(now)
         if worker.journal.traces:
             worker.journal.begin(self)
-        has_fallback = course.has_fallback(arm)
-        if has_fallback or self._is_watched or request.idempotent:
+        lane = course.lane(arm)
+        if lane.has_fallback or self._is_watched or request.idempotent:
             request.keep()
         seconds = self._timeout_seconds()
-        self._ask_or_divert(course.lane(arm), now, seconds / 2 if has_fallback else seconds)
+        self._ask_or_divert(lane, now, seconds / 2 if lane.has_fallback else seconds)
 
     def _ask_or_divert(self, lane: Lane, now: float, seconds: float) -> None:
         """Asks the assigned arm; where it is known to fail, the champion, which counts as the arm's error."""
@@ -162,9 +162,10 @@ class Exchange:
         """There is more of the answer, or all of it. Of a challenger's failure the caller hears nothing."""
         if self._framing is None and self._can_fall_back(ask):
             if answer.status >= 500:
+                now = monotonic()
                 ask.cancel()
-                self._fail(ask, Failure.STATUS)
-                self._fall_back(monotonic())
+                self._fail(ask, Failure.STATUS, now)
+                self._fall_back(now)
                 return
             if _is_held(answer):
                 ask.wait()
@@ -177,44 +178,47 @@ class Exchange:
 
     def on_failure(self, ask: Ask, failure: Failure) -> None:
         """The arm has no answer, or not all of it: the champion, or a problem."""
-        self._fail(ask, failure)
+        now = monotonic()
+        self._fail(ask, failure, now)
         if self._framing is not None:
             self._ask = None
-            self._record(ask)
+            self._record(ask, now)
             self.client.abort()
         elif self._can_fall_back(ask):
-            self._fall_back(monotonic())
+            self._fall_back(now)
         else:
-            self._give_up(failure)
+            self._give_up(failure, now)
 
     def abandon(self, status: int | None = None) -> None:
         """The caller has left, maybe because the arm let it wait; or it was refused for its body's sake."""
         ask, self._ask = self._ask, None
         if ask is None:
             return
+        now = monotonic()
         self.status = status or self.status
         ask.cancel()
         is_unanswered = self._framing is None and self.request.complete
         if is_unanswered:
-            self._measure(ask, failed=True)
-        waited = ask.seconds - self.client.gone_seconds
+            self._measure(ask, now, failed=True)
+        waited = now - ask.asked_at - self.client.gone_seconds
         if is_unanswered and is_kept_waiting(waited, self._course.timeout_seconds):
-            ask.failed()
+            ask.failed(now)
         else:
             ask.abandoned()
-        self._record(ask if self._framing is not None else None)
+        self._record(ask if self._framing is not None else None, now)
 
     def on_switch(self, ask: Ask, answer: Answer, rest: bytes) -> bool:
         """The arm changes the protocol. If the caller asked for just that, bytes are relayed from here on."""
         connection = ask.connection
         if connection is None or not switches(self.request, answer):
             return False
+        now = monotonic()
         self.status = answer.status
-        self._measure(ask, failed=False)
-        ask.succeeded()
+        self._measure(ask, now, failed=False)
+        ask.succeeded(now)
         self._ask = None
-        self._record(ask)
-        self.client.write(switching_head(answer, self._decision_lines(ask.arm)))
+        self._record(ask, now)
+        self.client.write(switching_head(answer, self._decision_lines(ask.lane)))
         Tunnel(self.client, connection).start(rest)
         return True
 
@@ -249,7 +253,7 @@ class Exchange:
         """Whether one more attempt on the same arm is worth its while, and within the route's budget."""
         if self._can_fall_back(ask) or not self._course.budget.take(monotonic()):
             return False
-        ask.series.add("kingmaker_retries_total", "why", why)
+        ask.lane.series.add("kingmaker_retries_total", "why", why)
         return True
 
     def pause_answer(self) -> None:
@@ -270,10 +274,10 @@ class Exchange:
         """The arm has caught up."""
         self.client.set_arm_full(False)
 
-    def _give_up(self, failure: Failure) -> None:
+    def _give_up(self, failure: Failure, now: float) -> None:
         self._ask = None
         self.status, detail = _REFUSALS[failure]
-        self._record(None)
+        self._record(None, now)
         lines = self._decision_lines(None)
         if self.status == 503:
             lines += b"Retry-After: 1\r\n"
@@ -285,25 +289,26 @@ class Exchange:
         if framing is None:
             self.status = answer.status
             self._framing = framing = Framing(self.request, answer, self.client.may_keep_alive(self.request))
-            head = framing.head(answer, self._decision_lines(ask.arm))
+            head = framing.head(answer, self._decision_lines(ask.lane))
         body = framing.frame(answer)
         self.sent_bytes += len(body)
         self.client.write(head + body)
 
     def _end(self, ask: Ask, answer: Answer) -> None:
+        now = monotonic()
         failed = answer.status >= 500
-        self._measure(ask, failed)
+        self._measure(ask, now, failed)
         if failed:
-            ask.failed()
+            ask.failed(now)
         else:
-            ask.succeeded()
+            ask.succeeded(now)
         if self._copies is not None:
-            self._copies.primary(ask.arm, self.status, 1000 * ask.seconds)
+            self._copies.primary(ask.arm, self.status, 1000 * (now - ask.asked_at))
         self._ask = None
-        self._record(ask)
+        self._record(ask, now)
         self.client.finish(self._framing is not None and self._framing.keep_alive)
 
-    def _fail(self, ask: Ask, failure: Failure) -> None:
+    def _fail(self, ask: Ask, failure: Failure, now: float) -> None:
         """The arm has failed, or had no connection free. A caller that left it little time proves nothing."""
         self.failure = failure
         if self._span is not None:
@@ -311,23 +316,23 @@ class Exchange:
         if failure is Failure.TIMEOUT and self._is_hurried:
             ask.abandoned()
             return
-        self._measure(ask, failed=True)
+        self._measure(ask, now, failed=True)
         if failure is Failure.BUSY:
             ask.shed()
         else:
-            ask.failed()
-        ask.series.add("kingmaker_upstream_errors_total", "kind", failure.value)
+            ask.failed(now)
+        ask.lane.series.add("kingmaker_upstream_errors_total", "kind", failure.value)
 
-    def _measure(self, ask: Ask, failed: bool) -> None:
+    def _measure(self, ask: Ask, now: float, failed: bool) -> None:
         """Notes what the assigned arm's own attempt came to; the champion's in its place does not count."""
         if self.error is None and ask.arm is self.assigned:
-            self.error, self.latency_ms = failed, 1000 * ask.seconds
+            self.error, self.latency_ms = failed, 1000 * (now - ask.asked_at)
 
-    def _record(self, serving: Ask | None) -> None:
+    def _record(self, serving: Ask | None, now: float) -> None:
         if self._recorded or not self.token:
             return
         self._recorded = True
-        self._worker.journal.record(self, serving)
+        self._worker.journal.record(self, serving, now)
         if self._copies is not None:
             self._copies.primary_failed()
 
@@ -357,15 +362,14 @@ class Exchange:
         return self._timeout_seconds() < self._course.timeout_seconds
 
     def _can_fall_back(self, ask: Ask) -> bool:
-        return self._course.has_fallback(ask.arm) and self.request.can_replay
+        return ask.lane.has_fallback and self.request.can_replay
 
-    def _decision_lines(self, serving: Arm | None) -> bytes:
-        lines = b"Kingmaker-Decision: %b\r\n%b" % (self.token, _REASON_LINES[self.reason])
-        if serving is not None:
-            lines += b"Kingmaker-Arm: %b\r\n" % serving.name.encode()
-        if serving is not self.assigned:
-            lines += b"Kingmaker-Assigned-Arm: %b\r\n" % self.assigned.name.encode()
-        return lines
+    def _decision_lines(self, serving: Lane | None) -> bytes:
+        served = b"" if serving is None else serving.lines
+        lines = b"Kingmaker-Decision: %b\r\n%b%b" % (self.token, _REASON_LINES[self.reason], served)
+        if serving is not None and serving.target.arm is self.assigned:
+            return lines
+        return lines + b"Kingmaker-Assigned-Arm: %b\r\n" % self.assigned.name.encode()
 
 
 def _is_held(answer: Answer) -> bool:

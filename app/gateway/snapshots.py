@@ -17,9 +17,9 @@ from pathlib import Path
 import msgspec
 
 from app.gateway.targets import Target, target_of
+from routing.claims import SigningKey
 from routing.errors import BadSnapshot, RoutingError
 from routing.snapshot import RouteTable, Snapshot
-from routing.tokens import SigningKey
 
 FILE_NAME = "snapshot.json"
 KEPT_SUFFIX = ".kept.json"

@@ -39,6 +39,7 @@ from routing.types import Reason, Role, Route
 TICK_SECONDS = 0.05
 _SLOW_TICKS = 20
 _NONCE_MASK: Final = (1 << 64) - 1
+_DEFAULT: Final = Reason.DEFAULT
 _KNOWN_PLACES = 4_096
 _TOLD = 256
 """Callers too many who are told so at a time; the others are cut off."""
@@ -161,7 +162,7 @@ class Worker:
         decision = decide(
             routing, route, unit, name, at_ms=at_ms, entropy=bits >> 64, nonce=bits & _NONCE_MASK
         )
-        if decision.assignment.reason is Reason.DEFAULT:
+        if decision.assignment.reason is _DEFAULT:
             self.counters.add("kingmaker_assignment_failures_total", "route", route.name)
         return decision
 
@@ -299,7 +300,9 @@ class Worker:
         series = self.counters.series(route.name, arm.name)
         if (before := self._lanes.get(arm.id)) is not None:
             before.count_connects()
-        self._lanes[arm.id] = lane = Lane(target, self.pool(target), self.fleet.of(arm.id), series)
+        has_fallback = arm.role is Role.CHALLENGER and route.upstream.fallback
+        lane = Lane(target, self.pool(target), self.fleet.of(arm.id), series, has_fallback=has_fallback)
+        self._lanes[arm.id] = lane
         return lane
 
     def _show_lanes(self) -> None:

@@ -16,8 +16,8 @@ from typing import Any
 from app.gateway.options import Options
 from app.gateway.settings import GatewaySettings
 from app.gateway.snapshots import FILE_NAME, write_snapshot
+from routing.claims import SigningKey
 from routing.snapshot import Snapshot
-from routing.tokens import SigningKey
 from routing.types import TOTAL_BP, Arm, Match, Role, Route, Share, Upstream
 from tests.faults.origin import NO_LINGER
 from tests.faults.strict import Whole, read_answer

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from routing.claims import SigningKey
 from routing.errors import BadSnapshot
 from routing.snapshot import RouteTable, Snapshot
-from routing.tokens import SigningKey
 from routing.types import (
     TOTAL_BP,
     Arm,

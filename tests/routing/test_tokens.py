@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from routing import tokens
+from routing.claims import Claims, SigningKey, decision_id
 from routing.errors import BadSnapshot, BadToken
-from routing.tokens import Claims, SigningKey, decision_id, sign, verify
+from routing.tokens import sign, verify
 from routing.types import TOTAL_BP, Reason
 
 KEY = SigningKey(id=7, secret=b"k" * 32)

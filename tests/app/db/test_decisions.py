@@ -13,7 +13,7 @@ from app.db.session import Database
 from app.db.tables import decisions as decision_rows
 from app.events.types import DecisionEvent, OutcomeEvent
 from policies.metrics import Outcome
-from routing.tokens import Claims, decision_id
+from routing.claims import Claims, decision_id
 from routing.types import Reason
 
 CLAIMS = Claims(

@@ -17,7 +17,7 @@ from app.events.spool import Spool, mark_path
 from app.events.types import DecisionEvent
 from policies.days import Day
 from policies.rollups import ArmCounts, Cell, Sums
-from routing.tokens import Claims
+from routing.claims import Claims
 from routing.types import Reason
 from tests.app.db.stage import START_MS, put_route
 

@@ -7,7 +7,7 @@ from sqlalchemy import insert
 from app.db import signing, versions
 from app.db.session import Database
 from app.db.tables import signing_keys
-from routing.tokens import SigningKey
+from routing.claims import SigningKey
 from tests.app.db.stage import START_MS
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from app.events.spool import Spool, SpoolError
 from app.events.types import ArmAnswer, DecisionEvent, Event, OutcomeEvent, ShadowEvent
-from routing.tokens import Claims
+from routing.claims import Claims
 from routing.types import Reason
 
 DAY_MS = 86_400_000

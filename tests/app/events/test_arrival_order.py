@@ -15,7 +15,7 @@ from policies.metrics import ERROR, LATENCY, Outcome, combine
 from policies.rollups import Sums
 from policies.types import Missing
 from routing.bucketing import unit_bucket
-from routing.tokens import Claims, decision_id
+from routing.claims import Claims, decision_id
 from routing.types import Reason
 from tests.app.events.books import Books, cells, rows, values
 from tests.app.events.facts import DAY_MS, NEW, NOON_MS, OLD, claims, made, told

@@ -23,7 +23,7 @@ from app.events.spool_reader import spool_id
 from app.gateway.outcomes import KEY_CHARACTERS
 from policies.metrics import ERROR, LATENCY
 from policies.rollups import Sums
-from routing.tokens import decision_id
+from routing.claims import decision_id
 from routing.types import Reason
 from tests.app.events.books import Account, Books, values
 from tests.app.events.facts import DAY_MS, NEW, NOON_MS, OLD, claims, made, told

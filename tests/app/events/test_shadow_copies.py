@@ -10,7 +10,7 @@ import pytest
 
 from app.db import tables
 from app.events.types import DecisionEvent, Event, OutcomeEvent, ShadowEvent, decode, encode
-from routing.tokens import decision_id
+from routing.claims import decision_id
 from tests.app.events.books import Books
 from tests.app.events.facts import NEW, SHADOW, answered, claims, copied, made, told
 

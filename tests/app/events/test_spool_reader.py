@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from app.events.spool import Spool, SpoolError, mark_path, read_mark
 from app.events.spool_reader import acknowledge, read_batch, spool_id
 from app.events.types import DecisionEvent, OutcomeEvent, decode, encode
-from routing.tokens import Claims
+from routing.claims import Claims
 from routing.types import Reason
 from tests.app.events.facts import answered, claims, copied, made, told, write
 

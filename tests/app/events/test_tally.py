@@ -19,7 +19,7 @@ from policies.rollups import Sums
 from policies.spec import Policy
 from policies.types import Aggregate, Kind, Missing
 from routing.bucketing import unit_bucket
-from routing.tokens import Claims
+from routing.claims import Claims
 from routing.types import Reason, UnitKind, UnitSource
 from tests.app.events.books import Account, Books, accounts, values
 from tests.app.events.facts import DAY_MS, NEW, NOON_MS, OLD, claims

@@ -18,8 +18,9 @@ from app.gateway.counters import Counters
 from app.gateway.http1 import ClientConnection
 from app.gateway.snapshots import routing_of
 from app.gateway.worker import TICK_SECONDS, Worker
+from routing.claims import Claims, SigningKey
 from routing.snapshot import Snapshot
-from routing.tokens import Claims, SigningKey, verify
+from routing.tokens import verify
 from routing.types import TOTAL_BP, Arm, ArmHeader, Match, MetricRule, Role, Route, Share, Upstream
 
 KEY = SigningKey(id=7, secret=b"k" * 32)

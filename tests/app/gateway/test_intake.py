@@ -12,7 +12,8 @@ import msgspec
 import pytest
 
 from app.gateway.outcomes import judge
-from routing.tokens import Claims, SigningKey, sign
+from routing.claims import Claims, SigningKey
+from routing.tokens import sign
 from routing.types import Reason, UnitKind, UnitSource
 from tests.app.gateway.stage import KEY, Stage, claims_of, read_message, request, until
 

@@ -18,8 +18,8 @@ from app.gateway.kills import (
     write_kills,
 )
 from app.gateway.snapshots import routing_of
+from routing.claims import SigningKey
 from routing.snapshot import Snapshot
-from routing.tokens import SigningKey
 from routing.types import Arm, Match, Reason, Role, Route
 from tests.app.gateway.stage import KEY, Stage, claims_of, shares
 

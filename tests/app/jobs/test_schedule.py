@@ -25,8 +25,8 @@ from app.events.types import DecisionEvent
 from app.jobs.schedule import Jobs
 from policies.lifecycle import pause
 from policies.types import Phase
+from routing.claims import Claims
 from routing.errors import BadSnapshot
-from routing.tokens import Claims
 from routing.types import Reason
 from tests.app.db.stage import (
     DAY_MS,
