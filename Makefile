@@ -1,12 +1,12 @@
 # Every target makes its own environment in .venv from the hashed lock, once, and again when the lock changes.
 .SUFFIXES:
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test test-long coverage compiled bench lint lock clean
+.PHONY: help demo serve test test-long coverage compiled bench measured lint lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-COMPILED := build/compiled
+COMPILED := $(VENV)/compiled
 CONFIG ?= deploy/routes.example.yaml
 PYTHON ?=
 PYTEST_WORKERS ?= 2
@@ -35,12 +35,15 @@ coverage: $(STAMP) ## how much of the gateway the quick tests reach; less than 9
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
-compiled: $(COMPILED)/.built ## compile the request path for this machine: a wheel, installed in build/compiled
+compiled: $(COMPILED)/.built ## compile the request path for this machine: a wheel, installed in .venv/compiled
 
 bench: $(STAMP) ## measure the gateway beside its peers; BENCH="proxy latency --rounds 9" measures less, or longer
+	@$(MAKE) --no-print-directory measured VENV="$$($(BIN)/python -m benchmarks.interpreters)"
+
+measured: $(STAMP)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bench.txt \
 		|| echo "make: the peers of requirements/bench.txt cannot be installed here: they are skipped" >&2
-	@$(MAKE) --no-print-directory compiled \
+	@$(MAKE) --no-print-directory compiled VENV="$(VENV)" \
 		|| echo "make: only pure Python is measured, as nothing could be compiled; it needs gcc and libc6-dev" >&2
 	@$(BIN)/python -m benchmarks $(BENCH)
 
@@ -63,10 +66,10 @@ clean: ## remove the environment and what tools left behind
 
 $(COMPILED)/.built: $(STAMP) hatch_build.py pyproject.toml $(shell find app routing policies migrations -name '*.py')
 	@echo "Compiling the request path (half a minute, only when it changed) ..."
-	@rm -rf build/wheel $(COMPILED)
+	@rm -rf $(VENV)/wheel $(COMPILED)
 	@KINGMAKER_COMPILED=1 $(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation \
-		--wheel-dir build/wheel .
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-index --target $(COMPILED) build/wheel/*.whl
+		--wheel-dir $(VENV)/wheel .
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-index --target $(COMPILED) $(VENV)/wheel/*.whl
 	@touch $@
 
 # The first interpreter that is new enough and can make environments; PYTHON=… names one outright.

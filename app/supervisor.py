@@ -109,17 +109,30 @@ class Supervisor:
         self._wanted.set()
 
     async def stop(self) -> None:
-        """Let every worker finish its exchanges, then end; what is still there after that is killed."""
+        """Let every worker finish its exchanges, then end; what is still there after that is killed.
+
+        For `lame_duck_seconds` before that they answer whoever comes, but say that they are not ready.
+        """
         self._stopping = True
         asyncio.get_running_loop().remove_signal_handler(signal.SIGHUP)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._settings.lame_duck_seconds:
+            await self._be_lame_ducks(self._settings.lame_duck_seconds)
         for place in self._places:
             place.listener.close()
         await self._end(self._processes)
         if self._watchdog is not None:
             self._watchdog.cancel()
+
+    async def _be_lame_ducks(self, seconds: float) -> None:
+        """Balancers are to find out by themselves, each in its time, that they must ask others."""
+        running = [process for process in self._processes if process.is_running]
+        _log.info("lame_duck", extra={"fields": {"workers": len(running), "seconds": seconds}})
+        for process in running:
+            process.be_lame_duck()
+        await asyncio.sleep(seconds)
 
     async def _fill(self, place: Place) -> None:
         """Put a new worker into a place, beside the one that is there."""
@@ -214,7 +227,8 @@ class Supervisor:
             process.drain()
         ended = asyncio.gather(*(process.ended() for process in running))
         try:
-            await asyncio.wait_for(asyncio.shield(ended), self._settings.drain_seconds + _MARGIN_SECONDS)
+            async with asyncio.timeout(self._settings.drain_seconds + _MARGIN_SECONDS):
+                await asyncio.shield(ended)
         except TimeoutError:
             for process in running:
                 process.kill()

@@ -10,7 +10,7 @@ from asyncio.subprocess import PIPE, Process
 from dataclasses import replace
 
 from app.gateway.options import Options
-from app.gateway.parent import DRAINING, FAILED, READY
+from app.gateway.parent import DRAINING, FAILED, LAME_DUCK_SIGNAL, READY
 
 READY_SECONDS = 30.0
 
@@ -90,6 +90,11 @@ class WorkerProcess:
         self.heard_at = asyncio.get_running_loop().time()
         self.is_ready = True
         self._listener = asyncio.create_task(self._listen())
+
+    def be_lame_duck(self) -> None:
+        """Have it say that it is not ready, and answer on: whoever asks is asked to close the connection."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.send_signal(LAME_DUCK_SIGNAL)
 
     def drain(self) -> None:
         """Let it finish its exchanges and end.

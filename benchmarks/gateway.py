@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from benchmarks.figures import Gap, MeasurementFailed
 from benchmarks.processes import MEASURED_CORE, Process, process, python, tail
 from routing.snapshot import Snapshot
 
-COMPILED = Path("build/compiled").resolve()
+COMPILED = Path(sys.prefix, "compiled")
 """Where `make compiled` puts the gateway whose request path is compiled, as images have it."""
 
 _RECORDER_SECONDS = 0.5

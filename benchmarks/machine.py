@@ -40,7 +40,7 @@ def machine() -> Machine:
         cores=os.cpu_count() or 1,
         one_core=core(MEASURED_CORE) == core(LOAD_CORE),
         versions={
-            "python": platform.python_version(),
+            "python": f"{platform.python_version()} ({os.path.realpath(sys.executable)})",
             "uvloop": version("uvloop"),
             "httptools": version("httptools"),
             "wrk": _said(["wrk", "-v"]),

@@ -27,7 +27,8 @@ class AccessRecord(msgspec.Struct, frozen=True, gc=False):
 
     `path` comes without the query, which may hold secrets. `arm` served, `assigned` was to; `status` is
     `CALLER_LEFT` where there was none yet. `upstream_seconds` is how long the last arm took; bytes are those
-    of the bodies. `client` is who called, `peer` who sent it. `failure` is why there is no good answer.
+    of the bodies. `client` is who called, `peer` who sent it. `failure` is what was wrong with an arm, also
+    where another one has answered.
     """
 
     ended_at: float

@@ -1,7 +1,8 @@
 """What a worker and the process that started it say to each other, over the worker's standard streams.
 
 The worker writes a line when it is ready, each second while its loop turns, when it begins to drain, and when
-it cannot run. The parent says nothing: the end of the worker's standard input means that it has to end.
+it cannot run. The parent says nothing: the end of the worker's standard input means that it has to end, and
+`LAME_DUCK_SIGNAL` before that, that it will have to soon.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
 import stat
 import sys
 from collections.abc import Callable
@@ -18,6 +20,7 @@ ALIVE = "alive"
 DRAINING = "draining"
 FAILED = "failed: "
 ALIVE_SECONDS = 1.0
+LAME_DUCK_SIGNAL = signal.SIGUSR1
 
 
 class Parent:

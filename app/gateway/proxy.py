@@ -139,7 +139,7 @@ class Exchange:
     def _ask_or_divert(self, lane: Lane, now: float, seconds: float) -> None:
         """Asks the assigned arm; where it is known to fail, the champion, which counts as the arm's error."""
         if lane.health.barred and not may_be_asked(lane.target.arm, lane.health, now):
-            self.error = True
+            self.error, self.failure = True, Failure.EJECTED
             self._fall_back(now)
         else:
             self._start(Ask(self, self.request, lane, now, seconds))

@@ -26,7 +26,7 @@ from app.gateway.kills import FILE_NAME as KILLS_NAME
 from app.gateway.kills import KillFile, with_kill_switches
 from app.gateway.options import Options
 from app.gateway.own import listeners_of
-from app.gateway.parent import ALIVE, ALIVE_SECONDS, DRAINING, READY, Parent
+from app.gateway.parent import ALIVE, ALIVE_SECONDS, DRAINING, LAME_DUCK_SIGNAL, READY, Parent
 from app.gateway.snapshots import FILE_NAME, Routing, SnapshotFile, routing_of
 from app.gateway.tracing import Tracing
 from app.gateway.trust import Trust
@@ -114,6 +114,7 @@ class Life:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a terminal tells the whole group what is the parent's
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._on_signal)
+        self._loop.add_signal_handler(LAME_DUCK_SIGNAL, self.worker.drain)
         self._parent.watch(self._loop, self.stopped.set)
         self._parent.say(READY)
         self._say_alive()

@@ -27,6 +27,7 @@ BOUNDS = MappingProxyType(
         "tunnel_idle_seconds": (0.001, _DAY_SECONDS),
         "held_bytes": (1024 * 1024, 1024 * 1024 * _MIB),
         "connections": (1, 1_000_000),
+        "lame_duck_seconds": (0, _DAY_SECONDS),
         "drain_seconds": (0, _DAY_SECONDS),
         "shadow_in_flight": (0, 100_000),
         "trace_ratio": (0, 1),
@@ -54,7 +55,9 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     does not take its answer. `half_closed_seconds`: how long a caller that has said its last may wait for its
     answer to begin: most of them have left. `tunnel_idle_seconds`: a WebSocket on which nothing is said.
     `held_bytes`: bodies in memory at a time; who would add much to more is answered 503. `connections`:
-    callers at a time; more are answered 503. `shadow_in_flight`: copies under way per shadow arm.
+    callers at a time; more are answered 503. `lame_duck_seconds`: how long a gateway that is to stop still
+    takes callers in, not ready; `drain_seconds`: how long exchanges then have to end.
+    `shadow_in_flight`: copies under way per shadow arm.
 
     `trusted_proxies`: networks whose forwarding headers are believed; from everybody else they are replaced.
     Besides the rule that arms never are at link-local and metadata addresses: `allow_networks`, if any, are
@@ -79,6 +82,7 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     tunnel_idle_seconds: float = 300.0
     held_bytes: int = 64 * _MIB
     connections: int = 10_000
+    lame_duck_seconds: float = 0.0
     drain_seconds: float = 10.0
     shadow_in_flight: int = 64
     trusted_proxies: tuple[str, ...] = ()

@@ -23,6 +23,7 @@ _END_SECONDS = 5.0
 class Failure(StrEnum):
     """Why an attempt brought no answer, or not all of it."""
 
+    EJECTED = "ejected"
     UNREACHABLE = "unreachable"
     BUSY = "busy"
     TIMEOUT = "timeout"

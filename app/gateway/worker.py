@@ -115,6 +115,8 @@ class Worker:
         self._unwelcome: set[ClientConnection] = set()
         self._attempts: list[Attempt] = []
         self._ticks = 0
+        for name in ("kingmaker_unrouted_requests_total", "kingmaker_outcomes_accepted_total"):
+            counters.add(name, by=0)  # a rate needs the 0 before the first event
 
     def open(self, connection: ClientConnection, request: Request) -> Handler:
         """What answers this request."""
@@ -293,6 +295,8 @@ class Worker:
         is_watched = self.mirror.watches(routing, route)
         course = Course(routing, route, self._budgets.of(route.id), self._new_lane, is_watched=is_watched)
         self._courses[route.id] = course
+        for name in ("kingmaker_missing_units_total", "kingmaker_assignment_failures_total"):
+            self.counters.add(name, "route", route.name, by=0)
         return course
 
     def _new_lane(self, route: Route, target: Target) -> Lane:
@@ -303,6 +307,8 @@ class Worker:
         has_fallback = arm.role is Role.CHALLENGER and route.upstream.fallback
         lane = Lane(target, self.pool(target), self.fleet.of(arm.id), series, has_fallback=has_fallback)
         self._lanes[arm.id] = lane
+        for name in ("kingmaker_ejections_total", "kingmaker_fallbacks_total"):
+            series.add(name, by=0)
         return lane
 
     def _show_lanes(self) -> None:

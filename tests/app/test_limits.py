@@ -24,6 +24,7 @@ VALUES: list[tuple[str, Any, Any]] = [
     ("idle_seconds", "7.5", 7.5),
     ("idle_seconds", 7, 7.0),
     ("drain_seconds", 0, 0.0),
+    ("lame_duck_seconds", "15s", 15.0),
     ("connections", "20", 20),
     ("private_arms", "false", False),
     ("private_arms", "True", True),

@@ -291,6 +291,26 @@ async def test_workers_are_told_their_settings(tmp_path: Path, listener: socket.
     await supervisor.stop()
 
 
+async def test_a_lame_duck_answers_but_is_not_ready(tmp_path: Path, listener: socket.socket) -> None:
+    """Until its time is over: whoever connects is answered, once, and sees that others are to be asked."""
+    supervisor = Supervisor(tmp_path, listener, 2, GatewaySettings(lame_duck_seconds=3, drain_seconds=5))
+    await supervisor.start()
+    stopping = asyncio.create_task(supervisor.stop())
+    in_a_row = 0
+    while in_a_row < 10:
+        caller = await _connect(listener)
+        answer = await caller.ask("/healthz")
+        await caller.close()
+        assert answer.status == 200
+        in_a_row = in_a_row + 1 if answer["connection"] == "close" else 0
+    caller = await _connect(listener)
+    assert (await caller.ask("/readyz")).status == 503
+    await caller.close()
+    assert len(_workers(tmp_path)) == 2
+    await asyncio.wait_for(stopping, 15)
+    assert _workers(tmp_path) == []
+
+
 async def test_a_worker_that_hangs_is_killed_in_the_end(tmp_path: Path, listener: socket.socket) -> None:
     """One that does not even say that it lives is not waited for as long as one that drains."""
     supervisor = Supervisor(tmp_path, listener, 1, GatewaySettings(drain_seconds=60))

@@ -73,6 +73,15 @@ async def test_a_fallback_says_why(stage: Stage, log: Path) -> None:
     assert (line["status"], line["failure"]) == (200, "malformed")
 
 
+async def test_who_was_sent_to_the_champion_at_once_is_told_why(stage: Stage, log: Path) -> None:
+    """The assigned arm was not asked, because it had been ejected."""
+    stage.route(10_000)
+    stage.challenger.script = ArmServer.say(b"nonsense\r\n\r\n")
+    for _ in range(6):
+        await stage.ask()
+    assert [line["failure"] for line in await lines(stage, log)] == ["malformed"] * 5 + ["ejected"]
+
+
 async def test_an_exchange_without_an_answer_is_a_line_too(stage: Stage, log: Path) -> None:
     """Of the gateway's own refusal with its status; of a caller that left without one."""
     stage.route(0, upstream=limits(timeout_ms=200))

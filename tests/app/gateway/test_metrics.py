@@ -87,6 +87,15 @@ async def test_everything_is_counted_once(stage: Stage) -> None:
     assert families["kingmaker_snapshot_version"].samples[0].value == stage.version
 
 
+async def test_counters_begin_at_zero(stage: Stage) -> None:
+    """What alerts are made of is there before the first event, which would else be no increase."""
+    stage.route(10_000)
+    await stage.ask()
+    families = await scraped(stage)
+    for name in ("unrouted_requests", "outcomes_accepted", "fallbacks", "ejections", "assignment_failures"):
+        assert {sample.value for sample in families[f"kingmaker_{name}"].samples} == {0}
+
+
 async def test_every_metric_is_explained(stage: Stage) -> None:
     """Each has a help text and a type, and a counter's samples end in `_total`."""
     await traffic(stage)
