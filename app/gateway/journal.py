@@ -13,7 +13,7 @@ from app.gateway.trust import Trust
 
 if TYPE_CHECKING:
     from app.gateway.counters import Counters
-    from app.gateway.proxy import Exchange
+    from app.gateway.facts import Facts
     from app.gateway.worker import Events
 
 
@@ -46,13 +46,13 @@ class Journal:
         """Spans that did not arrive."""
         return 0 if self._tracing is None else self._tracing.dropped
 
-    def begin(self, exchange: Exchange) -> None:
+    def begin(self, exchange: Facts) -> None:
         """An exchange begins: it may be part of a trace."""
         if self._tracing is not None:
             request, client = exchange.request, exchange.client
             exchange.trace = self._tracing.begin(request.forwarded, client.trusted)
 
-    def record(self, exchange: Exchange, serving: Ask | None, now: float) -> None:
+    def record(self, exchange: Facts, serving: Ask | None, now: float) -> None:
         """An exchange has ended (monotonic seconds); `serving` is what the caller's answer came from."""
         event = DecisionEvent(
             decision=exchange.decision.claims,
@@ -77,7 +77,7 @@ class Journal:
         if self._tracing is not None:
             self._tracing.close()
 
-    def _tell(self, exchange: Exchange, serving: Ask | None, now: float) -> None:
+    def _tell(self, exchange: Facts, serving: Ask | None, now: float) -> None:
         request, client, trace = exchange.request, exchange.client, exchange.trace
         peer = client.peer.decode()
         record = AccessRecord(

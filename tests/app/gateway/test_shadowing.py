@@ -54,8 +54,9 @@ def decisions(stage: Stage) -> list[DecisionEvent]:
 
 
 def shown(message: Message) -> tuple[str, list[tuple[str, str]], bytes]:
-    """What a caller sees of an answer, but for what is of this decision alone."""
-    fields = [field for field in message.fields if field[0] != "kingmaker-decision"]
+    """What a caller sees of an answer, but for what is of this decision or this second alone."""
+    changing = ("kingmaker-decision", "date")
+    fields = [(name, "" if name in changing else value) for name, value in message.fields]
     return message.line, fields, message.body
 
 
