@@ -1,7 +1,7 @@
 # Every target makes its own environment in .venv from the hashed lock, once, and again when the lock changes.
 .SUFFIXES:
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test test-long coverage compiled bench measured lint lock clean
+.PHONY: help demo serve test test-long coverage compiled bench installed measured lint lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -38,7 +38,11 @@ coverage: $(STAMP) ## how much of the gateway the quick tests reach; less than 9
 compiled: $(COMPILED)/.built ## compile the request path for this machine: a wheel, installed in .venv/compiled
 
 bench: $(STAMP) ## measure the gateway beside its peers; BENCH="proxy latency --rounds 9" measures less, or longer
-	@$(MAKE) --no-print-directory measured VENV="$$($(BIN)/python -m benchmarks.interpreters)"
+	@quick="$(if $(PYTHON),,$$($(BIN)/python -m benchmarks.interpreters))"; \
+	if [ -z "$$quick" ] || ! $(MAKE) --no-print-directory installed VENV="$$quick"; then quick="$(VENV)"; fi; \
+	$(MAKE) --no-print-directory measured VENV="$$quick"
+
+installed: $(STAMP)
 
 measured: $(STAMP)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bench.txt \
@@ -88,8 +92,8 @@ $(STAMP): pyproject.toml requirements/development.txt
 			exit 1; \
 		fi; \
 		echo "Making $(VENV) with $$("$$found" --version) ..."; \
-		rm -rf $(VENV); \
-		"$$found" -m venv $(VENV); \
+		rm -rf "$(VENV)"; \
+		"$$found" -m venv "$(VENV)"; \
 	fi; \
 	echo "Installing the locked dependencies into $(VENV) (a minute or so, only when they changed) ..."; \
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/development.txt; \

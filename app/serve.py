@@ -71,7 +71,14 @@ class _Stop:
 
     def __init__(self) -> None:
         self.event = asyncio.Event()
+        self.hurry = asyncio.Event()
         self.failed = False
+
+    def on_signal(self) -> None:
+        """The first one ends the process; another one says that it takes too long."""
+        if self.event.is_set():
+            self.hurry.set()
+        self.event.set()
 
     def watch(self, task: asyncio.Task[None]) -> None:
         """End the process when this part ends by itself."""
@@ -94,7 +101,7 @@ async def _until_stopped(settings: Settings, parts: _Parts) -> int:
     stop = _Stop()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.event.set)
+        loop.add_signal_handler(number, stop.on_signal)
     try:
         prepare_data_dir(settings.data_dir)
         async with AsyncExitStack() as stack:
@@ -119,14 +126,14 @@ async def _everything(settings: Settings, stop: _Stop, stack: AsyncExitStack) ->
     places = Places.of(settings.gateway, listeners_of(control, gateway))
     await _start_control(settings, database, control, places, stop, stack)
     await _start_jobs(settings, database, stop, stack)
-    await _start_gateway(settings, gateway, stack, listeners_of(control))
+    await _start_gateway(settings, gateway, stop, stack, listeners_of(control))
     _say(f"gateway        {url_of(gateway)}", _said_of_control(control))
 
 
 async def _gateway(settings: Settings, stop: _Stop, stack: AsyncExitStack) -> None:
     stack.enter_context(only_one(settings.data_dir, "gateway"))
     gateway = await _listen(settings, settings.gateway_port, stack)
-    await _start_gateway(settings, gateway, stack)
+    await _start_gateway(settings, gateway, stop, stack)
     _say(f"gateway        {url_of(gateway)}")
 
 
@@ -227,9 +234,10 @@ async def _stop_jobs(ended: asyncio.Event, task: asyncio.Task[None]) -> None:
 
 
 async def _start_gateway(
-    settings: Settings, listener: socket.socket, stack: AsyncExitStack, own: Listeners = NOWHERE
+    settings: Settings, listener: socket.socket, stop: _Stop, stack: AsyncExitStack, own: Listeners = NOWHERE
 ) -> None:
-    supervisor = Supervisor(settings.data_dir, listener, settings.workers, settings.gateway, own)
+    data_dir, workers = settings.data_dir, settings.workers
+    supervisor = Supervisor(data_dir, listener, workers, settings.gateway, own, stop.hurry)
     stack.push_async_callback(supervisor.stop)
     await supervisor.start()
 

@@ -62,7 +62,8 @@ class Place:
 class Supervisor:
     """The workers `w0`, `w1`, … of one address. Owns the listener, and those that it makes beside it.
 
-    `own` is where else this installation listens: there no arm is called either.
+    `own` is where else this installation listens: there no arm is called either. `hurry` is set when nobody
+    should be waited for that may not need it: lame ducks are not.
     The sockets stay open here whatever becomes of the workers, so who has connected waits for the next one.
     Mutable state: the places, every process that may run, the tasks that look after them.
     """
@@ -74,8 +75,10 @@ class Supervisor:
         workers: int,
         settings: GatewaySettings = DEFAULTS,
         own: Listeners = NOWHERE,
+        hurry: asyncio.Event | None = None,
     ) -> None:
         self._data_dir = data_dir
+        self._hurry = hurry or asyncio.Event()
         self._settings = settings
         self._own = own
         sockets = divided(listener, workers)
@@ -84,6 +87,7 @@ class Supervisor:
         self._tasks: set[asyncio.Task[None]] = set()
         self._watchdog: asyncio.Task[None] | None = None
         self._wanted = asyncio.Event()
+        self._is_started = False
         self._stopping = False
         self._terminal = signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN and _has_terminal()
 
@@ -97,6 +101,7 @@ class Supervisor:
         self._watchdog = asyncio.create_task(self._watch())
         for place in self._places:
             await self._fill(place)
+        self._is_started = True
         self._begin(self._replace_when_wanted())
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._on_hangup)
 
@@ -118,7 +123,7 @@ class Supervisor:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self._settings.lame_duck_seconds:
+        if self._is_started and self._settings.lame_duck_seconds:
             await self._be_lame_ducks(self._settings.lame_duck_seconds)
         for place in self._places:
             place.listener.close()
@@ -127,12 +132,31 @@ class Supervisor:
             self._watchdog.cancel()
 
     async def _be_lame_ducks(self, seconds: float) -> None:
-        """Balancers are to find out by themselves, each in its time, that they must ask others."""
-        running = [process for process in self._processes if process.is_running]
-        _log.info("lame_duck", extra={"fields": {"workers": len(running), "seconds": seconds}})
-        for process in running:
+        """Balancers are to find out by themselves, each in its time, that they must ask others.
+
+        It is over when no worker is left. A place without one takes no more connections meanwhile.
+        """
+        _log.info("lame_duck", extra={"fields": {"workers": len(self._places), "seconds": seconds}})
+        in_place = [place.process for place in self._places]
+        for process in self._processes:
+            if process not in in_place and process.is_running:
+                process.drain()
+        ends = [asyncio.create_task(self._until_left(place)) for place in self._places]
+        hurry = asyncio.create_task(self._hurry.wait())
+        everybody = asyncio.ensure_future(asyncio.gather(*ends))
+        await asyncio.wait((everybody, hurry), timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        for task in (*ends, hurry):
+            task.cancel()
+        await asyncio.gather(everybody, hurry, return_exceptions=True)
+
+    async def _until_left(self, place: Place) -> None:
+        """A lame duck in this place; when it has ended, nobody shall wait for another one."""
+        process = place.process
+        if process is not None and process.is_running:
             process.be_lame_duck()
-        await asyncio.sleep(seconds)
+            await process.ended()
+        if not any(other.works and other.listener is place.listener for other in self._places):
+            place.listener.close()
 
     async def _fill(self, place: Place) -> None:
         """Put a new worker into a place, beside the one that is there."""

@@ -1,7 +1,8 @@
-"""Which Python carries what is measured? Builds of one version differ by a fifth: the quickest one here.
+"""Which Python carries what is measured? The quickest build of this version that is installed.
 
-Images and distributions build Python with optimisation by profile and at link time; one that was compiled
-from source for a developer often is not. Envoy and nginx are measured as they are shipped, so we are too.
+Images and distributions optimise Python by profile and at link time; one that was compiled from source for a
+developer often is not, and takes a tenth more for each request. Envoy and nginx are measured as they are
+shipped, so we are too.
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 FOLDER = Path("build/bench")
-"""The environment that is made where another interpreter is quicker than the one that runs this."""
+"""The environment that is made where another build is quicker than the one that runs this."""
 
 _WORTH_IT = 0.95
 _LOOP = """
+import os, sys
 from time import perf_counter
 class Thing:
     def __init__(self, name):
@@ -36,27 +38,21 @@ def timed():
     began = perf_counter()
     work()
     return perf_counter() - began
-print(min(timed() for _ in range(5)))
+print(min(timed() for _ in range(5)), os.path.realpath(sys.executable))
 """
 
 
 def main() -> int:
-    """Print the folder of the environment to measure in: this one, or one of the quickest interpreter."""
-    fastest = quickest(found(), sys.executable)
-    if fastest == sys.executable:
-        print(sys.prefix)
+    """Make an environment of the quickest build, and print its folder; nothing, where this one will do."""
+    best = quickest(found(), sys.executable)
+    if best is None:
         return 0
-    if not _is_made_of(fastest):
-        print(f"Measuring with {fastest}, a quicker build of this Python, in {FOLDER} ...", file=sys.stderr)
-        ran = subprocess.run(
-            [*_uv("venv"), "--seed", "--clear", "--python", fastest, str(FOLDER)],
-            check=False,
-            capture_output=True,
-            text=True,
-        )
+    if os.path.realpath(FOLDER / "bin" / "python") != best:
+        print(f"Measuring with {best}, a quicker build of this Python, in {FOLDER} ...", file=sys.stderr)
+        command = [*_uv("venv"), "--seed", "--clear", "--python", best, str(FOLDER)]
+        ran = subprocess.run(command, check=False, capture_output=True, text=True)
         if ran.returncode != 0:
             print(f"No environment could be made of it: {ran.stderr.strip()}", file=sys.stderr)
-            print(sys.prefix)
             return 0
     print(FOLDER)
     return 0
@@ -64,30 +60,29 @@ def main() -> int:
 
 def found() -> list[str]:
     """The interpreters of this minor version that are installed; none where they cannot be listed."""
-    minor = f"{sys.version_info.major}.{sys.version_info.minor}"
-    listing = [*_uv("python", "list"), "--only-installed", "--output-format", "json", f"cpython@{minor}"]
-    ran = subprocess.run(listing, check=False, capture_output=True, text=True)
-    if ran.returncode != 0:
-        return []
-    return [build["path"] for build in json.loads(ran.stdout) if build["variant"] == "default"]
+    minor = f"cpython@{sys.version_info.major}.{sys.version_info.minor}"
+    command = [*_uv("python", "list"), "--only-installed", "--output-format", "json", minor]
+    ran = subprocess.run(command, check=False, capture_output=True, text=True)
+    listed = json.loads(ran.stdout) if ran.returncode == 0 else []
+    return [build["path"] for build in listed if build.get("variant") == "default"]
 
 
-def quickest(candidates: Iterable[str], present: str) -> str:
-    """The interpreter that does a fixed loop soonest; `present`, unless one is at least 5 % quicker."""
-    times = {path: _seconds(path) for path in (present, *candidates)}
-    best = min(times, key=lambda path: times[path])
-    return best if times[best] <= _WORTH_IT * times[present] else present
+def quickest(candidates: Iterable[str], present: str) -> str | None:
+    """The interpreter that does a fixed loop soonest; None, unless it is 5 % quicker than the present one."""
+    own, own_seconds = _probed(present)
+    times = {path: seconds for path, seconds in map(_probed, candidates) if path != own}
+    best = min(times, key=lambda path: times[path], default=own)
+    return best if best in times and times[best] <= _WORTH_IT * own_seconds else None
 
 
-def _seconds(path: str) -> float:
-    """How long the loop takes, at its best; for ever, where it does not run."""
-    ran = subprocess.run([path, "-I", "-S", "-c", _LOOP], check=False, capture_output=True, text=True)
-    return float(ran.stdout) if ran.returncode == 0 else float("inf")
-
-
-def _is_made_of(path: str) -> bool:
-    made = FOLDER / "bin" / "python"
-    return made.exists() and os.path.realpath(made) == os.path.realpath(path)
+def _probed(path: str) -> tuple[str, float]:
+    """Which program an interpreter really is, and how long its loop takes; for ever, if it does not run."""
+    try:
+        ran = subprocess.run([path, "-I", "-S", "-c", _LOOP], check=True, capture_output=True, text=True)
+        seconds, _, real = ran.stdout.strip().partition(" ")
+        return real, float(seconds)
+    except (OSError, ValueError, subprocess.CalledProcessError):
+        return path, float("inf")
 
 
 def _uv(*command: str) -> list[str]:

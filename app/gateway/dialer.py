@@ -12,7 +12,7 @@ from app.gateway.resolver import Resolver
 from app.gateway.targets import Target
 from routing.addresses import AddressRules
 
-__all__ = ["FAILED_SECONDS", "Connection", "Dialer", "Listeners"]
+__all__ = ["FAILED_SECONDS", "Connection", "Dialer"]
 
 FAILED_SECONDS = 10.0
 """How long an address that did not accept stands behind those that may."""

@@ -35,6 +35,7 @@ class Tunnel(Protocol):
 class Front(Protocol):
     """What a connection needs of its worker."""
 
+    parting: bool
     draining: bool
     held: int
     settings: GatewaySettings

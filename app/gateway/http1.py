@@ -119,7 +119,7 @@ class ClientConnection:
 
     def may_keep_alive(self, request: Request) -> bool:
         """Whether the connection can outlive the answer that begins now."""
-        is_last = self._front.draining or (self._half_closed_at != _NEVER and not self._rest)
+        is_last = self._front.parting or (self._half_closed_at != _NEVER and not self._rest)
         return request.keep_alive and request.complete and not is_last
 
     def finish(self, keep_alive: bool) -> None:

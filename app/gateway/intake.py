@@ -131,7 +131,7 @@ class Readiness(Endpoint):
 
     def respond(self, body: bytes) -> None:
         routing = self.worker.routing
-        if routing is None or self.worker.draining:
+        if routing is None or self.worker.parting:
             self.refuse(503, "draining" if routing is not None else "no snapshot has been loaded yet", _RETRY)
         else:
             self.answer(200, b'{"status":"ok","snapshot":%d}' % routing.version)

@@ -96,7 +96,7 @@ class Journal:
             host=request.host,
             bytes_in=request.received,
             bytes_out=exchange.sent_bytes,
-            upstream_seconds=None if serving is None else now - serving.asked_at,
+            upstream_seconds=None if serving is None else now - max(serving.asked_at, exchange.asked_at),
             failure=exchange.failure,
             trace=None if trace is None else trace.id,
         )

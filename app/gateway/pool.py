@@ -13,7 +13,8 @@ from math import inf
 from time import monotonic
 from typing import Final, cast
 
-from app.gateway.dialer import Dialer, Listeners
+from app.gateway.dialer import Dialer
+from app.gateway.own import Listeners
 from app.gateway.patience import Patience
 from app.gateway.resolver import Resolver
 from app.gateway.targets import Target

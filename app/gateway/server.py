@@ -114,7 +114,7 @@ class Life:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a terminal tells the whole group what is the parent's
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._on_signal)
-        self._loop.add_signal_handler(LAME_DUCK_SIGNAL, self.worker.drain)
+        self._loop.add_signal_handler(LAME_DUCK_SIGNAL, self.worker.part)
         self._parent.watch(self._loop, self.stopped.set)
         self._parent.say(READY)
         self._say_alive()

@@ -59,7 +59,8 @@ class Spans:
 
     def _server(self, trace: Trace, record: AccessRecord) -> ReadableSpan:
         method = _method(record.method)
-        failed = record.status >= 500 or record.failure is not None
+        serving = (attempt for attempt in trace.attempts if attempt.arm.name == record.arm)
+        failed = record.status >= 500 or any(attempt.failure is not None for attempt in serving)
         return ReadableSpan(
             name=f"{'HTTP' if method == _OTHER else method} {record.route}",
             kind=SpanKind.SERVER,

@@ -119,7 +119,7 @@ class Tracing:
             return
         for attempt in trace.attempts:
             served = attempt.arm.name == record.arm
-            attempt.end(record.status if served else None, record.failure if served else "abandoned")
+            attempt.end(record.status if served else None, None if served else "abandoned")
         if not self._backlog.put((trace, record)):
             self._refused += 1 + len(trace.attempts)
 

@@ -15,7 +15,6 @@ from app.gateway.checks import Checks
 from app.gateway.counters import Counters
 from app.gateway.courses import Course
 from app.gateway.decisions import Decision, decide
-from app.gateway.dialer import Listeners
 from app.gateway.dumps import Dump
 from app.gateway.handlers import Handler
 from app.gateway.health import Condition, Fleet
@@ -24,6 +23,7 @@ from app.gateway.intake import Options, Refusal, endpoint
 from app.gateway.journal import Journal
 from app.gateway.lanes import Lane
 from app.gateway.mirror import Mirror, is_pressed
+from app.gateway.own import Listeners
 from app.gateway.pool import Pool
 from app.gateway.proxy import Exchange
 from app.gateway.requests import Request
@@ -68,10 +68,10 @@ class Draws(Protocol):
 class Worker:
     """What the exchanges share: routing, lanes to the arms, spool, counters, draws.
 
-    Mutable state: `routing` (swapped whole), `draining`, `held` (body bytes in memory), `quiet` (set while no
-    caller is connected), the pools and lanes, and the connections and attempts that the tick sweeps for
-    deadlines. `others` reads what the other workers have counted; `own` is where Kingmaker itself listens,
-    where no arm may be.
+    Mutable state: `routing` (swapped whole), `parting` and `draining`, `held` (body bytes in memory), `quiet`
+    (set while no caller is connected), the pools and lanes, and the connections and attempts that the tick
+    sweeps for deadlines. `others` reads what the other workers have counted; `own` is where Kingmaker itself
+    listens, where no arm may be.
     """
 
     def __init__(
@@ -90,6 +90,7 @@ class Worker:
         self.counters = counters
         self.settings = settings
         self.routing: Routing | None = None
+        self.parting = False
         self.draining = False
         self.held = 0
         self.quiet = asyncio.Event()
@@ -237,9 +238,13 @@ class Worker:
             for pool in self._pools.values():
                 pool.expire_idle(now)
 
+    def part(self) -> None:
+        """Goes on, but is not ready any more, and whoever is answered is to go elsewhere next."""
+        self.parting = True
+
     def drain(self) -> None:
         """Lets exchanges end, and nothing new begin."""
-        self.draining = True
+        self.parting = self.draining = True
         for connection in list(self._connections):
             connection.drain()
 
@@ -295,8 +300,6 @@ class Worker:
         is_watched = self.mirror.watches(routing, route)
         course = Course(routing, route, self._budgets.of(route.id), self._new_lane, is_watched=is_watched)
         self._courses[route.id] = course
-        for name in ("kingmaker_missing_units_total", "kingmaker_assignment_failures_total"):
-            self.counters.add(name, "route", route.name, by=0)
         return course
 
     def _new_lane(self, route: Route, target: Target) -> Lane:
@@ -307,7 +310,7 @@ class Worker:
         has_fallback = arm.role is Role.CHALLENGER and route.upstream.fallback
         lane = Lane(target, self.pool(target), self.fleet.of(arm.id), series, has_fallback=has_fallback)
         self._lanes[arm.id] = lane
-        for name in ("kingmaker_ejections_total", "kingmaker_fallbacks_total"):
+        for name in ("kingmaker_ejections_total", "kingmaker_fallbacks_total") if has_fallback else ():
             series.add(name, by=0)
         return lane
 

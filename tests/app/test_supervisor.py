@@ -311,6 +311,46 @@ async def test_a_lame_duck_answers_but_is_not_ready(tmp_path: Path, listener: so
     assert _workers(tmp_path) == []
 
 
+async def test_who_asks_lame_ducks_never_waits_for_a_dead_one(
+    tmp_path: Path, listener: socket.socket
+) -> None:
+    """One that dies is not followed, so its share of callers goes to the other; without any it is over."""
+    address = listener.getsockname()
+    supervisor = Supervisor(tmp_path, listener, 2, GatewaySettings(lame_duck_seconds=60))
+    await supervisor.start()
+    first, second = _workers(tmp_path)
+    stopping = asyncio.create_task(supervisor.stop())
+    await asyncio.sleep(0.5)
+    os.kill(first, signal.SIGKILL)
+    await until(lambda: _workers(tmp_path) == [second])
+    await asyncio.sleep(0.5)
+    for _ in range(10):
+        caller = Caller(*await asyncio.open_connection(*address))
+        assert (await asyncio.wait_for(caller.ask("/healthz"), 5)).status == 200
+        await caller.close()
+    os.kill(second, signal.SIGKILL)
+    await asyncio.wait_for(stopping, 15)
+
+
+async def test_a_lame_duck_can_be_cut_short(tmp_path: Path, listener: socket.socket) -> None:
+    """By who is in a hurry; and a start that failed is not waited for at all."""
+    hurry = asyncio.Event()
+    settings = GatewaySettings(lame_duck_seconds=60)
+    supervisor = Supervisor(tmp_path, listener, 1, settings, hurry=hurry)
+    await supervisor.start()
+    stopping = asyncio.create_task(supervisor.stop())
+    await asyncio.sleep(0.2)
+    assert len(_workers(tmp_path)) == 1
+    hurry.set()
+    await asyncio.wait_for(stopping, 15)
+    (tmp_path / "elsewhere/spools/w0.db").mkdir(parents=True)
+    with socket.create_server(("127.0.0.1", 0)) as another:
+        failing = Supervisor(tmp_path / "elsewhere", another, 1, settings)
+        with pytest.raises(WorkersNotReady):
+            await failing.start()
+        await asyncio.wait_for(failing.stop(), 15)
+
+
 async def test_a_worker_that_hangs_is_killed_in_the_end(tmp_path: Path, listener: socket.socket) -> None:
     """One that does not even say that it lives is not waited for as long as one that drains."""
     supervisor = Supervisor(tmp_path, listener, 1, GatewaySettings(drain_seconds=60))

@@ -10,7 +10,7 @@ from math import inf
 from typing import Any
 
 from app.gateway.answers import Answer
-from app.gateway.dialer import Listeners
+from app.gateway.own import Listeners
 from app.gateway.pool import Pool
 from app.gateway.resolver import Ask, Resolver, ask_system
 from app.gateway.targets import Target, target_of

@@ -13,11 +13,13 @@ from typing import Any
 import pytest
 
 from app.gateway.access import AccessLog
+from app.gateway.dialer import Dialer
 from app.gateway.journal import Journal
 from app.gateway.settings import GatewaySettings
+from app.gateway.targets import Target
 from app.gateway.tracing import Tracing
 from app.gateway.trust import Trust
-from tests.app.gateway.stage import ArmServer, Stage, limits, request, say_nothing, until
+from tests.app.gateway.stage import ArmServer, Stage, limits, read_message, request, say_nothing, until
 
 TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
@@ -71,6 +73,29 @@ async def test_a_fallback_says_why(stage: Stage, log: Path) -> None:
     (line,) = await lines(stage, log)
     assert (line["arm"], line["assigned_arm"], line["reason"]) == ("old", "new", "FALLBACK")
     assert (line["status"], line["failure"]) == (200, "malformed")
+
+
+async def test_the_arm_never_takes_longer_than_the_exchange(
+    stage: Stage, log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both count from the end of the request, also where that comes while the arm is still being dialled."""
+    dial = Dialer.dial
+
+    async def dial_slowly(dialer: Dialer, target: Target, factory: Any) -> Any:
+        await asyncio.sleep(0.3)
+        return await dial(dialer, target, factory)
+
+    monkeypatch.setattr(Dialer, "dial", dial_slowly)
+    stage.route(0)
+    reader, writer = await stage.connect()
+    whole = request("POST", body=b"12345")
+    writer.write(whole[:-2])
+    await asyncio.sleep(0.15)
+    writer.write(whole[-2:])
+    assert (await read_message(reader)).status == 200
+    writer.close()
+    (line,) = await lines(stage, log)
+    assert 0 < line["upstream_ms"] <= line["duration_ms"] < 300
 
 
 async def test_who_was_sent_to_the_champion_at_once_is_told_why(stage: Stage, log: Path) -> None:

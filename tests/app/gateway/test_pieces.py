@@ -187,6 +187,7 @@ class Echo:
     """Answers every request, when it is complete, with what was understood of it."""
 
     settings: GatewaySettings = LIMITS
+    parting: bool = False
     draining: bool = False
     held: int = 0
     refused: list[int] = field(default_factory=list)

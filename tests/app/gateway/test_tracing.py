@@ -219,7 +219,7 @@ def test_a_fallback_is_two_attempts(receiver: Receiver) -> None:
     trace.attempt(NEW).end(None, "cut_off")
     trace.attempt(NEW).end(503)
     trace.attempt(OLD)
-    tracing.end(trace, record(trace, assigned="new", reason="FALLBACK"))
+    tracing.end(trace, record(trace, assigned="new", reason="FALLBACK", failure="status"))
     tracing.close(SECONDS)
     server, clients = by_kind(receiver)
     told = [attributes(client.attributes) for client in clients]
@@ -235,6 +235,30 @@ def test_a_fallback_is_two_attempts(receiver: Receiver) -> None:
     ]
     assert server.status.code == Status.STATUS_CODE_UNSET
     assert len({span.span_id for span in (server, *clients)}) == 4
+
+
+def test_a_diverted_request_is_no_error(receiver: Receiver) -> None:
+    """The champion has answered well in place of an arm that was not even asked."""
+    tracing = started(receiver)
+    trace = tracing.begin({}, trusted=False)
+    trace.attempt(OLD)
+    tracing.end(trace, record(trace, assigned="new", reason="FALLBACK", failure="ejected"))
+    tracing.close(SECONDS)
+    server, [client] = by_kind(receiver)
+    assert [span.status.code for span in (server, client)] == [Status.STATUS_CODE_UNSET] * 2
+    assert "error.type" not in attributes(client.attributes)
+
+
+def test_an_answer_that_broke_off_is_an_error(receiver: Receiver) -> None:
+    """Of the exchange too, although it had begun with a good status."""
+    tracing = started(receiver)
+    trace = tracing.begin({}, trusted=False)
+    trace.attempt(OLD).end(None, "cut_off")
+    tracing.end(trace, record(trace, failure="cut_off"))
+    tracing.close(SECONDS)
+    server, [client] = by_kind(receiver)
+    assert [span.status.code for span in (server, client)] == [Status.STATUS_CODE_ERROR] * 2
+    assert attributes(server.attributes)["error.type"] == "cut_off"
 
 
 @pytest.mark.parametrize(
