@@ -226,12 +226,12 @@ class Mirror:
         """None when the copy may be made. The health is asked last: it may count on what it lets through."""
         if self._host.draining:
             return Drop.DRAINING
+        if len(self._under_way.get(arm.id, ())) >= self._most_in_flight:
+            return Drop.IN_FLIGHT
         if request.upgrade is not None:
             return Drop.UPGRADE
         if body is None or sum(map(len, body)) > BODY_BYTES:
             return Drop.TOO_LONG
-        if len(self._under_way.get(arm.id, ())) >= self._most_in_flight:
-            return Drop.IN_FLIGHT
         if self._sees_pressure(now):
             return Drop.PRESSURE
         return Drop.EJECTED if self._health_of(arm.id).admit(now) is Admission.NO else None

@@ -186,9 +186,11 @@ class Exchange(Facts):
         """The arm has been sent the whole request: now shadow arms are sent copies."""
         if self._is_watched and self._framing is None:
             self._is_watched = False
-            body = self.request.kept if self.request.can_replay else None
-            known = (self.course.routing, self.route, self.request, self.decision.claims)
-            self._copies = self.worker.mirror.begin(*known, body, self.copied_head)
+            request = self.request
+            body = request.kept if request.can_replay else None
+            self._copies = self.worker.mirror.begin(
+                self.course.routing, self.route, request, self.decision.claims, body, self.copied_head
+            )
 
     def on_connected(self) -> None:
         """There is a connection to the arm, for which more of the body was waiting."""
