@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from functools import cached_property
@@ -244,20 +243,12 @@ class Route(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     @cached_property
     def choices(self) -> list[Choice]:
         """What the split chooses in each share: its arm, or the champion where that one serves nobody."""
-        return [self._choice(arm) for arm in self._by_share]
-
-    def arm_at(self, bucket: int) -> Arm:
-        """The arm that a bucket, 0 to 9,999, belongs to."""
-        return self._by_share[bisect_right(self.ends, bucket)]
+        arms = {arm.id: arm for arm in self.arms}
+        return [self._choice(arms[share.arm_id]) for share in self.shares]
 
     def arm_named(self, name: str) -> Arm | None:
         """The arm with this name."""
         return next((arm for arm in self.arms if arm.name == name), None)
-
-    @cached_property
-    def _by_share(self) -> list[Arm]:
-        arms = {arm.id: arm for arm in self.arms}
-        return [arms[share.arm_id] for share in self.shares]
 
     def _choice(self, arm: Arm) -> Choice:
         if arm.role not in SERVING:

@@ -96,7 +96,7 @@ def test_look_ups_find_what_is_there_and_nothing_else() -> None:
     """By bucket and by name; who is not there is None."""
     found = route()
     assert found.champion == OLD
-    assert {found.arm_at(share.start_bp).id for share in found.shares} == set(found.probabilities)
+    assert {choice.arm.id for choice in found.choices} == set(found.probabilities)
     assert (found.arm_named("new"), found.arm_named("New")) == (NEW, None)
     assert (found.metric("conversion"), found.metric("profit")) == (METRIC, None)
 

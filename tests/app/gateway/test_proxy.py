@@ -152,7 +152,7 @@ async def test_kill_switch_sends_all_to_the_champion(stage: Stage) -> None:
 
 async def test_failed_assignment_is_the_champions(stage: Stage) -> None:
     """Any fault in assignment ends in the champion, with reason DEFAULT and certainty."""
-    vars(stage.route(10_000))["_by_share"] = []  # buckets lead nowhere: IndexError
+    vars(stage.route(10_000))["choices"] = []  # buckets lead nowhere: IndexError
     answer = await stage.ask()
     assert (answer.status, answer["kingmaker-arm"], answer["kingmaker-reason"]) == (200, "old", "DEFAULT")
     assert claims_of(answer).propensity_bp == 10_000
