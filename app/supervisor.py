@@ -62,8 +62,8 @@ class Place:
 class Supervisor:
     """The workers `w0`, `w1`, … of one address. Owns the listener, and those that it makes beside it.
 
-    `own` is where else this installation listens: there no arm is called either. `hurry` is set when nobody
-    should be waited for that may not need it: lame ducks are not.
+    `own` is where else this installation listens: there no arm is called either. `hurry` ends the time
+    of lame ducks.
     The sockets stay open here whatever becomes of the workers, so who has connected waits for the next one.
     Mutable state: the places, every process that may run, the tasks that look after them.
     """
@@ -141,13 +141,12 @@ class Supervisor:
         for process in self._processes:
             if process not in in_place and process.is_running:
                 process.drain()
-        ends = [asyncio.create_task(self._until_left(place)) for place in self._places]
-        hurry = asyncio.create_task(self._hurry.wait())
-        everybody = asyncio.ensure_future(asyncio.gather(*ends))
-        await asyncio.wait((everybody, hurry), timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-        for task in (*ends, hurry):
-            task.cancel()
-        await asyncio.gather(everybody, hurry, return_exceptions=True)
+        left = asyncio.gather(*map(self._until_left, self._places))
+        hurry = asyncio.ensure_future(self._hurry.wait())
+        await asyncio.wait((left, hurry), timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        left.cancel()
+        hurry.cancel()
+        await asyncio.gather(left, hurry, return_exceptions=True)
 
     async def _until_left(self, place: Place) -> None:
         """A lame duck in this place; when it has ended, nobody shall wait for another one."""
