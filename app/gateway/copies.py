@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 from app.events.types import ArmAnswer, ShadowEvent
 from app.gateway.answers import Answer
 from app.gateway.predictions import Reading
-from app.gateway.targets import Target
 from app.gateway.upstream import Attempt, Failure, UpstreamConnection
 from routing.types import Arm, Prediction, Route
 
 if TYPE_CHECKING:
     from app.gateway.mirror import Mirror
+    from app.gateway.shadows import Shadow
     from routing.claims import Claims
 
 TOO_LONG = "too_long"
@@ -95,13 +95,13 @@ class Copy:
         "_status",
         "admitted_at",
         "method",
-        "target",
+        "shadow",
     )
 
     def __init__(
         self,
         copies: Copies,
-        target: Target,
+        shadow: Shadow,
         method: bytes,
         data: bytes,
         *,
@@ -110,7 +110,7 @@ class Copy:
         deadline: float,
     ) -> None:
         self.method = method
-        self.target = target
+        self.shadow = shadow
         self.admitted_at = admitted_at
         self._copies = copies
         self._data = data
@@ -120,14 +120,9 @@ class Copy:
         self._status: int | None = None
         self._attempt: Attempt | None = None
 
-    @property
-    def route(self) -> Route:
-        """The route of its request."""
-        return self._copies.route
-
     def ask(self) -> None:
         """Asks the arm."""
-        attempt = self._copies.mirror.attempt(self, self.target, self._deadline)
+        attempt = self._copies.mirror.attempt(self, self._deadline)
         self._attempt = attempt
         attempt.pool.acquire(attempt)
 
@@ -178,7 +173,7 @@ class Copy:
         return False
 
     def _end(self, failure: str | None) -> None:
-        copies, arm = self._copies, self.target.arm
+        copies, arm = self._copies, self.shadow.arm
         latency_ms = (monotonic() - self.admitted_at) * 1000
         answer = answer_of(arm, self._status, failure, latency_ms, self._reading, copies.route.predictions)
         copies.mirror.on_end(self, answer)

@@ -135,17 +135,16 @@ class Counters:
 
     def add(self, name: str, *labels: str, by: float = 1) -> None:
         """Adds to a counter."""
-        series = self._series.get((name, labels))
-        if series is None:
-            series = self._new(name, labels)
-        series.value += by
+        self.counter(name, labels).value += by
 
     def set(self, name: str, value: float, *labels: str) -> None:
         """Sets a gauge, or a counter that is kept elsewhere."""
+        self.counter(name, labels).value = value
+
+    def counter(self, name: str, labels: Labels) -> Series:
+        """The one value with this name and these labels; the same object as long as the route lives."""
         series = self._series.get((name, labels))
-        if series is None:
-            series = self._new(name, labels)
-        series.value = value
+        return series if series is not None else self._new(name, labels)
 
     def series(self, route: str, arm: str) -> ArmSeries:
         """The figures of an arm; the same object each time."""

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from app.gateway.budget import RetryBudget
 from app.gateway.lanes import Lane
+from app.gateway.shadows import Shadow
 from app.gateway.snapshots import Routing
 from app.gateway.targets import Target
 from app.gateway.units import reader_of
@@ -13,15 +14,15 @@ from routing.types import SERVING, Arm, Route, UnitKind
 
 
 class Course:
-    """A route as this worker serves it, by one snapshot. `is_watched`: it has shadow arms."""
+    """A route as this worker serves it, by one snapshot. `shadows`: the arms that are sent copies."""
 
     __slots__ = (
         "_lanes",
         "budget",
-        "is_watched",
         "prefix_length",
         "route",
         "routing",
+        "shadows",
         "timeout_seconds",
         "unit_is_in_body",
         "unit_of",
@@ -33,13 +34,12 @@ class Course:
         route: Route,
         budget: RetryBudget,
         new_lane: Callable[[Route, Target], Lane],
-        *,
-        is_watched: bool,
+        shadows: tuple[Shadow, ...] = (),
     ) -> None:
         self.routing = routing
         self.route = route
         self.budget = budget
-        self.is_watched = is_watched
+        self.shadows = shadows
         self.prefix_length = len((route.match.path_prefix or "").rstrip("/"))
         self.timeout_seconds = route.upstream.timeout_ms / 1000
         self.unit_of = None if route.unit is None else reader_of(route.unit)

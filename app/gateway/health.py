@@ -117,10 +117,16 @@ class ArmHealth:
         """Whether an attempt may begin now. Whoever gets PROBE has to report how it ended."""
         if not self.barred:
             return _YES
-        if not self.passes_checks or now < self.ejected_until or now < self._probe_begun + self._lease:
+        if not self.would_admit(now):
             return _NO
         self._probe_begun = now
         return _PROBE
+
+    def would_admit(self, now: float) -> bool:
+        """Whether an attempt might begin now, without beginning one."""
+        if not self.barred:
+            return True
+        return self.passes_checks and now >= self.ejected_until and now >= self._probe_begun + self._lease
 
     def succeeded(self, begun: float, now: float) -> bool:
         """The arm answered an attempt. Whether that ended its ejection."""

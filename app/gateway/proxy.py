@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from app.gateway.http1 import ClientConnection
     from app.gateway.lanes import Lane
     from app.gateway.requests import Request
+    from app.gateway.shadows import Shadow
     from app.gateway.worker import Worker
 
 HELD_BYTES: Final = 64 * 1024
@@ -40,17 +41,17 @@ class Exchange(Facts):
     """A request on its way: which arm is asked, and what becomes of it.
 
     Mutable state besides the facts: the arm's `_ask`, None before and after; the answer's `_framing`, once it
-    has begun; the `_copies` that shadow arms were sent.
+    has begun; the `_shadows` that want a copy, and the `_copies` they were sent.
     """
 
-    __slots__ = ("_ask", "_copies", "_framing", "_is_watched")
+    __slots__ = ("_ask", "_copies", "_framing", "_shadows")
 
     def __init__(self, worker: Worker, client: ClientConnection, request: Request, course: Course) -> None:
         super().__init__(worker, client, request, course)
         self._ask: Ask | None = None
         self._framing: Framing | None = None
         self._copies: Copies | None = None
-        self._is_watched = course.is_watched
+        self._shadows: list[Shadow] | None = None
 
     def start(self) -> None:
         """Decides at once, unless the body is still to come, and the unit is in it or the arms are busy."""
@@ -75,8 +76,12 @@ class Exchange(Facts):
         """Asks the assigned arm; where it is known to fail, the champion, which counts as the arm's error."""
         now = monotonic()
         self.decide(now)
-        lane = self.course.lane(self.assigned)
-        if lane.has_fallback or self._is_watched or self.request.idempotent:
+        course = self.course
+        lane = course.lane(self.assigned)
+        if course.shadows:
+            claims = self.decision.claims
+            self._shadows = self.worker.mirror.wanted(course.shadows, self.assigned, claims, now)
+        if lane.has_fallback or self._shadows is not None or self.request.idempotent:
             self.request.keep()
         if lane.health.barred and not may_be_asked(lane.target.arm, lane.health, now):
             self.error, self.failure = True, Failure.EJECTED
@@ -184,13 +189,10 @@ class Exchange(Facts):
 
     def on_sent(self) -> None:
         """The arm has been sent the whole request: now shadow arms are sent copies."""
-        if self._is_watched and self._framing is None:
-            self._is_watched = False
-            request = self.request
-            body = request.kept if request.can_replay else None
-            self._copies = self.worker.mirror.begin(
-                self.course.routing, self.route, request, self.decision.claims, body, self.copied_head
-            )
+        shadows, self._shadows = self._shadows, None
+        if shadows is not None and self._framing is None:
+            mirror, claims = self.worker.mirror, self.decision.claims
+            self._copies = mirror.begin(shadows, claims, self.request, self.copied_head)
 
     def on_connected(self) -> None:
         """There is a connection to the arm, for which more of the body was waiting."""

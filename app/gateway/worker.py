@@ -99,7 +99,11 @@ class Worker:
         self.journal = journal or Journal(spool, counters, self.trust)
         self.fleet = Fleet()
         self.mirror = Mirror(
-            self, settings.shadow_in_flight, self.fleet.of, lambda: is_pressed(self._pools.values())
+            self,
+            counters,
+            settings.shadow_in_flight,
+            self.fleet.of,
+            lambda: is_pressed(self._pools.values()),
         )
         self._budgets = Budgets()
         self._checks = Checks(self, self.fleet, random.random)
@@ -297,8 +301,8 @@ class Worker:
         self.counters.add("kingmaker_refused_requests_total", "code", str(status))
 
     def _new_course(self, routing: Routing, route: Route) -> Course:
-        is_watched = self.mirror.watches(routing, route)
-        course = Course(routing, route, self._budgets.of(route.id), self._new_lane, is_watched=is_watched)
+        shadows = self.mirror.shadows(routing, route)
+        course = Course(routing, route, self._budgets.of(route.id), self._new_lane, shadows)
         self._courses[route.id] = course
         return course
 

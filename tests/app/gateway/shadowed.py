@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from time import monotonic
 from typing import Any
 
 from app.events.types import ShadowEvent
@@ -47,7 +48,7 @@ class Shadowed:
         self.counters = Counters("w0")
         self.fleet = Fleet()
         self.arm = Arm(id=SHADOW, name="next", url=self.url, role=Role.SHADOW)
-        self.mirror = Mirror(self, 4, self.fleet.of, lambda: self.pressed)
+        self.mirror = Mirror(self, self.counters, 4, self.fleet.of, lambda: self.pressed)
         self.adopt()
 
     @property
@@ -83,6 +84,7 @@ class Shadowed:
         self.route: Route = self.stage.route(**{**settings, **changes})
         self.fleet.adopt([self.route])
         self.mirror.adopt(self.routing)
+        self.shadows = self.mirror.shadows(self.routing, self.route)
 
     def copy(
         self,
@@ -94,6 +96,7 @@ class Shadowed:
         """Forwards a request: the copies that are made of it."""
         request = Request()
         request.read_head(head, GatewaySettings())
+        request.kept = None if body is None else list(body)
 
         def head_for(target: Target, left_ms: int) -> bytes:
             line = b"%b %b HTTP/1.1\r\n" % (request.method, target.request_target(b"/x", b"y=1"))
@@ -102,7 +105,9 @@ class Shadowed:
             framed = framing if request.chunked else framing % (request.length or 0)
             return b"".join([line, target.fixed_lines, *request.lines, framed, own, b"\r\n"])
 
-        return self.mirror.begin(self.routing, self.route, request, claims(nonce, arm_id), body, head_for)
+        decision, assigned = claims(nonce, arm_id), next(arm for arm in self.route.arms if arm.id == arm_id)
+        wanted = self.mirror.wanted(self.shadows, assigned, decision, monotonic())
+        return None if wanted is None else self.mirror.begin(wanted, decision, request, head_for)
 
     def made(self, **changes: Any) -> Copies:
         """As `copy`, where there must be one."""

@@ -107,7 +107,7 @@ async def test_a_sample_is_drawn_by_the_decision(shadowed: Shadowed) -> None:
     assert 150 < len(first) < 250
     assert len(first & others) < 60
     assert drawn(never) == set()
-    assert not shadowed.mirror.watches(shadowed.routing, shadowed.route)
+    assert shadowed.shadows == ()
 
 
 async def test_an_arm_gets_no_copy_of_what_it_answers(shadowed: Shadowed) -> None:
@@ -116,13 +116,28 @@ async def test_an_arm_gets_no_copy_of_what_it_answers(shadowed: Shadowed) -> Non
     assert (shadowed.attempts, shadowed.drops) == ([], {})
 
 
-async def test_a_route_without_shadow_arms_costs_a_look_up(shadowed: Shadowed) -> None:
-    """No copy is made, no body kept; and an exchange that began before a new snapshot copies by its own."""
-    old_routing, old_route = shadowed.routing, shadowed.route
+async def test_an_exchange_copies_by_the_snapshot_it_began_with(shadowed: Shadowed) -> None:
+    """Though the shadow arm is gone from the newest one: its copy is still counted, and still closed."""
+    shadowed.shadow.script = say_nothing
+    before, old = shadowed.shadows, shadowed.route
     shadowed.adopt(arms=shadowed.stage.arms())
+    assert shadowed.shadows == ()
     assert shadowed.copy() is None
-    assert not shadowed.mirror.watches(shadowed.routing, shadowed.route)
-    assert shadowed.mirror.watches(old_routing, old_route)
+    shadowed.shadows, shadowed.route = before, old
+    shadowed.made()
+    assert shadowed.mirror.under_way == 1
+    shadowed.mirror.close()
+    assert (shadowed.mirror.under_way, shadowed.drops) == (0, {"closed": 1})
+
+
+async def test_snapshots_share_the_limit_of_an_arm(shadowed: Shadowed) -> None:
+    """What went to an arm by the last snapshot counts in the next one."""
+    shadowed.shadow.script = say_nothing
+    for nonce in range(4):
+        shadowed.made(nonce=nonce)
+    shadowed.adopt()
+    assert shadowed.copy(nonce=4) is None
+    assert shadowed.drops == {"in_flight": 1}
 
 
 async def test_closing_drops_what_is_under_way(shadowed: Shadowed) -> None:
@@ -164,8 +179,9 @@ async def test_no_fault_in_a_copy_reaches_the_exchange(
     def broken(*_: object) -> bytes:
         raise ValueError("no head")
 
-    made = shadowed.mirror.begin(shadowed.routing, shadowed.route, Request(), claims(1), (), broken)
-    assert made is None
+    request = Request()
+    request.keep()
+    assert shadowed.mirror.begin([*shadowed.shadows], claims(1), request, broken) is None
     assert "a request was not copied" in caplog.text
 
 
