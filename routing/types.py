@@ -8,7 +8,10 @@ from functools import cached_property
 
 import msgspec
 
+from routing.bandit import BanditTerms
 from routing.errors import BadSnapshot
+from routing.features import Feature, Source
+from routing.rules import Override
 
 TOTAL_BP = 10_000
 """Traffic shares are integers in basis points: 10,000 bp = 100 %."""
@@ -41,22 +44,6 @@ class Reason(StrEnum):
     KILL_SWITCH = "KILL_SWITCH"
     FALLBACK = "FALLBACK"
     DEFAULT = "DEFAULT"
-
-
-class UnitKind(StrEnum):
-    """Where in a request its unit is found."""
-
-    HEADER = "header"
-    JSON = "json"
-    COOKIE = "cookie"
-    QUERY = "query"
-
-
-class UnitSource(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the unit of a request is read; for `json`, `name` is an RFC 6901 pointer."""
-
-    kind: UnitKind
-    name: str
 
 
 class ArmHeader(msgspec.Struct, frozen=True, kw_only=True):
@@ -198,7 +185,10 @@ class Route(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     shares: tuple[Share, ...]
     salt: str
     epoch: int
-    unit: UnitSource | None = None
+    unit: Source | None = None
+    context: tuple[Feature, ...] = ()
+    overrides: tuple[Override, ...] = ()
+    bandit: BanditTerms | None = None
     metrics: tuple[MetricRule, ...] = ()
     predictions: tuple[Prediction, ...] = ()
     upstream: Upstream = msgspec.field(default_factory=Upstream)
