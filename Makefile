@@ -7,6 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 COMPILED := $(VENV)/compiled
+PROVIDERS := build/openfeature/.installed
 CONFIG ?= deploy/routes.example.yaml
 PYTHON ?=
 PYTEST_WORKERS ?= 2
@@ -23,7 +24,7 @@ demo: $(STAMP) ## watch a challenger earn its crown on real data, then a broken 
 serve: $(STAMP) ## run gateway and control plane here, with CONFIG=deploy/routes.example.yaml
 	@$(BIN)/kingmaker serve --config $(CONFIG)
 
-test: lint ## lint, then the quick tests
+test: lint $(PROVIDERS) ## lint, then the quick tests
 	$(BIN)/python -m pytest -n $(PYTEST_WORKERS)
 
 test-long: $(STAMP) ## the slow tests: simulations, faults, long runs
@@ -75,6 +76,10 @@ $(COMPILED)/.built: $(STAMP) hatch_build.py pyproject.toml $(shell find app rout
 		--wheel-dir $(VENV)/wheel .
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-index --target $(COMPILED) $(VENV)/wheel/*.whl
 	@touch $@
+
+# OpenFeature's JavaScript providers, for the tests with them; without npm it says that these are skipped.
+$(PROVIDERS): $(STAMP) tests/openfeature/package.json tests/openfeature/package-lock.json
+	@$(BIN)/python -m tests.openfeature.packages
 
 # The first interpreter that is new enough and can make environments; PYTHON=… names one outright.
 $(STAMP): pyproject.toml requirements/development.txt
