@@ -128,6 +128,11 @@ def set_split(
     return replace(changed, suspended=bool(running and changed.active_trials))
 
 
+def reallocated(rollout: Rollout, now_ms: int) -> Rollout:
+    """The same weights in a new epoch: what divides the traffic is another."""
+    return _weigh(rollout, rollout.weights, now_ms)
+
+
 def start(rollout: Rollout, arm: str, share_bp: int, now_ms: int) -> Rollout:
     """Put a challenger on trial with a share, for the first time or again.
 

@@ -12,6 +12,7 @@ from enum import StrEnum
 from itertools import pairwise
 from urllib.parse import SplitResult, urlsplit
 
+from policies.bandits import BanditSpec, bandit_problems
 from policies.bounds import duplicates, in_open_unit, in_range
 from policies.days import CALENDAR_DAY_MS, MINIMUM_DAY_MS
 from policies.errors import BadSpec
@@ -19,8 +20,10 @@ from policies.metrics import ERROR, GATEWAY_METRICS, Metric
 from policies.types import Aggregate, Kind
 from policies.upstreams import HOST, tls_problems, upstream_problems
 from routing.addresses import DEFAULT, SOCKET_BYTES, host_refusal, socket_path
+from routing.context import problems_of as context_problems
 from routing.errors import BadWeights
-from routing.types import TOTAL_BP, ArmHeader, Match, Prediction, Role, Tls, UnitKind, UnitSource, Upstream
+from routing.features import Feature, FeatureType, Source, SourceKind
+from routing.types import TOTAL_BP, ArmHeader, Match, Prediction, Role, Tls, Upstream
 from routing.weights import check_weights
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
@@ -38,6 +41,7 @@ _ODD_ENCODING = re.compile(
 )
 """What no caller sends: % that encodes nothing, or a letter, digit or one of -._~ that needs no encoding."""
 _MAX_PREDICTIONS = 32
+_SEGMENT_TYPES = (FeatureType.CATEGORICAL, FeatureType.BOOLEAN)
 _OWN_HEADERS = {
     "connection",
     "content-length",
@@ -130,18 +134,25 @@ class ArmSpec:
 
 @dataclass(frozen=True, slots=True)
 class RouteSpec:
-    """A route as declared. `weights` is arm name → basis points, of arms that answer."""
+    """A route as declared. `weights` is arm name → basis points, of arms that answer.
+
+    Where there is a `bandit` it divides the traffic, and the weights are the champion's. `segments` names the
+    features by which the route is also looked at value by value.
+    """
 
     name: str
     arms: tuple[ArmSpec, ...]
     weights: Mapping[str, int]
     match: Match
-    unit: UnitSource | None = None
+    unit: Source | None = None
+    context: tuple[Feature, ...] = ()
+    segments: tuple[str, ...] = ()
     metrics: tuple[Metric, ...] = ()
     predictions: tuple[Prediction, ...] = ()
     policy: Policy = field(default_factory=Policy)
     upstream: Upstream = field(default_factory=Upstream)
     allow_force: bool = False
+    bandit: BanditSpec | None = None
 
     def metric(self, name: str) -> Metric | None:
         """The declared metric with this name."""
@@ -166,8 +177,11 @@ def problems(spec: RouteSpec) -> list[BadSpec]:
         *_name_problems("route", spec.name),
         *_match_problems(spec.match),
         *_unit_problems(spec.unit),
+        *_context_problems(spec.context),
+        *_segments_problems(spec),
         *_arms_problems(spec.arms),
         *_split_problems(spec),
+        *_bandit_problems(spec),
         *_metrics_problems(spec.metrics),
         *_predictions_problems(spec.predictions),
         *_policy_problems(spec),
@@ -211,14 +225,28 @@ def _match_problems(match: Match) -> Iterator[BadSpec]:
         yield BadSpec("match.path_prefix", f"must not be reserved ({reserved}), got {prefix!r}")
 
 
-def _unit_problems(unit: UnitSource | None) -> Iterator[BadSpec]:
+def _unit_problems(unit: Source | None) -> Iterator[BadSpec]:
     if unit is None:
         return
     where = f"unit.{unit.kind.value}"
-    if unit.kind is UnitKind.JSON and not _POINTER.fullmatch(unit.name):
+    if unit.kind is SourceKind.JSON and not _POINTER.fullmatch(unit.name):
         yield BadSpec(where, f"must be a JSON pointer such as /user/id, got {unit.name!r}")
-    if unit.kind in (UnitKind.HEADER, UnitKind.COOKIE) and not _TOKEN.fullmatch(unit.name):
+    if unit.kind in (SourceKind.HEADER, SourceKind.COOKIE) and not _TOKEN.fullmatch(unit.name):
         yield BadSpec(where, f"must be the name of a {unit.kind.value}, got {unit.name!r}")
+
+
+def _context_problems(features: Sequence[Feature]) -> Iterator[BadSpec]:
+    for place, message in context_problems(features):
+        yield BadSpec(f"context.{place}" if place else "context", message)
+
+
+def _segments_problems(spec: RouteSpec) -> Iterator[BadSpec]:
+    known = [feature.name for feature in spec.context if feature.type in _SEGMENT_TYPES]
+    for index, name in enumerate(spec.segments):
+        if name not in known:
+            bound = f"must be a categorical or boolean feature of the context {known}"
+            yield BadSpec(f"segments.{index}", f"{bound}, got {name!r}")
+    yield from duplicates("segments", spec.segments)
 
 
 def _arms_problems(arms: Sequence[ArmSpec]) -> Iterator[BadSpec]:
@@ -310,6 +338,12 @@ def _split_problems(spec: RouteSpec) -> Iterator[BadSpec]:
         check_weights(spec.weights, live)
     except BadWeights as error:
         yield BadSpec("split.weights", f"cannot be: {error}")
+
+
+def _bandit_problems(spec: RouteSpec) -> Iterator[BadSpec]:
+    if spec.bandit is not None:
+        answering = [arm.name for arm in spec.arms if arm.answers]
+        yield from bandit_problems(spec.bandit, answering, spec.metrics)
 
 
 def _metrics_problems(metrics: Sequence[Metric]) -> Iterator[BadSpec]:

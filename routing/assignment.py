@@ -1,45 +1,222 @@
-"""Which arm answers this request, why, and with what probability? Never fails: in doubt, the champion."""
+"""Which arm answers this request, why, and with what probability? Never fails: in doubt, the champion.
+
+Precedence: kill switch, forced arm, override, split. The split is by weights, or by a bandit.
+"""
 
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Mapping
 
+import numpy as np
+
+from routing.bandit import BanditTerms
 from routing.bucketing import bucket, unit_hash
-from routing.types import SERVING, Choice, Reason, Route, certain
+from routing.conditions import Subject
+from routing.context import Encoder
+from routing.errors import RoutingError
+from routing.features import Value
+from routing.learning import bandit_of
+from routing.linear_model import BadModel
+from routing.overrides import Rules
+from routing.rules import Override
+from routing.thompson import Bandit
+from routing.types import SERVING, TOTAL_BP, Arm, Choice, Reason, Route, certain
+
+_NO_CONTEXT = np.ones(1)
 
 
 class Assignment(Choice, frozen=True, gc=False):
-    """A choice for one unit, or for a request of its own."""
+    """A choice for one unit, or for a request of its own. `override_id`: of the override that pinned it.
+
+    `considered_bp`: with which probability a bandit that is an apprentice would have chosen the arm.
+    """
 
     unit_hash: int
     has_unit: bool
+    override_id: int | None = None
+    considered_bp: int | None = None
 
 
-def assign(route: Route, unit: str | None, entropy: int, forced: str | None = None) -> Assignment:
-    """The arm for a unit; without a unit the request is its own, drawn by `entropy` (64 random bits).
+class Asked:
+    """A unit, or a request of its own, for which an arm is to be chosen.
 
-    Precedence: kill switch, forced arm (where the route allows it), split. `forced` is the name the caller
-    asked for; an unknown or disallowed one, or one that serves nobody, is ignored. Anything wrong in the
-    route's split ends in the champion with reason DEFAULT.
+    `at_ms` (Unix ms) and `nonce` (64 random bits) make the decision's id, which draws the arm where a bandit
+    chooses. `entropy` are 64 more, which draw it by weights where there is no unit. `forced` is the name of
+    the arm that the caller asked for. `subject` is what overrides look at; without one, none holds.
     """
-    hash64 = entropy if unit is None else unit_hash(route.salt, unit)
-    return _assignment(_choice(route, hash64, forced), hash64, unit is not None)
+
+    __slots__ = ("at_ms", "context", "entropy", "forced", "nonce", "subject", "unit")
+
+    def __init__(
+        self,
+        unit: str | None,
+        entropy: int,
+        forced: str | None = None,
+        at_ms: int = 0,
+        nonce: int = 0,
+        subject: Subject | None = None,
+        context: Mapping[str, Value] | None = None,
+    ) -> None:
+        self.unit = unit
+        self.entropy = entropy
+        self.forced = forced
+        self.at_ms = at_ms
+        self.nonce = nonce
+        self.subject = subject
+        self.context = context
 
 
-def default(route: Route, entropy: int) -> Assignment:
+class Plan:
+    """How one route chooses arms, worked out once per snapshot. `encoder` is None without a context.
+
+    From the plan `before` it takes over the `rules`, which are costly to work out, of the same overrides.
+    `fault` says why the route's bandit cannot choose; then the champion answers what is not pinned.
+    `is_plain`: weights divide all that is not forced, so neither context nor subject is asked for.
+    """
+
+    __slots__ = (
+        "_choices",
+        "_ends",
+        "_is_killed",
+        "_salt",
+        "_serving",
+        "bandit",
+        "encoder",
+        "fault",
+        "is_plain",
+        "pinning",
+        "route",
+        "rules",
+    )
+
+    def __init__(self, route: Route, before: Plan | None = None) -> None:
+        self.route = route
+        self._serving = {arm.id: arm for arm in route.arms if arm.role in SERVING}
+        pinning = tuple(override for override in route.overrides if override.arm_id in self._serving)
+        self.pinning: tuple[Override, ...] = pinning
+        is_same = before is not None and before.pinning == pinning
+        self.rules: Rules | None = before.rules if before is not None and is_same else _rules(pinning)
+        self.encoder = Encoder(route.context) if route.context else None
+        self.is_plain = self.rules is None and self.encoder is None and route.bandit is None
+        self._is_killed = route.kill_switch
+        self._salt = route.salt
+        self._ends = route.ends
+        self._choices = route.choices
+        self.bandit: Bandit | None = None
+        self.fault: str | None = None
+        if route.bandit is not None:
+            try:
+                self.bandit = self._bandit(route.bandit)
+            except (RoutingError, ValueError, ArithmeticError) as error:
+                self.fault = str(error)
+
+    def assign(self, asked: Asked) -> Assignment:
+        """The arm, by the first of these that applies: kill switch, forced arm, override, split.
+
+        A forced arm that is unknown, not allowed, or serves nobody is ignored, as is an override of such an
+        arm. Anything wrong in the split, or with the bandit, ends in the champion with reason DEFAULT.
+
+        Raises:
+            BadModel: the bandit cannot make anything of the context.
+        """
+        route, unit = self.route, asked.unit
+        hash64 = asked.entropy if unit is None else unit_hash(self._salt, unit)
+        if self._is_killed:
+            return _assignment(certain(route.champion, Reason.KILL_SWITCH), hash64, asked)
+        if asked.forced is not None and (arm := self._forced(asked.forced)) is not None:
+            return _assignment(certain(arm, Reason.FORCED), hash64, asked)
+        if self.is_plain:
+            return _assignment(self._choices[bisect_right(self._ends, bucket(hash64))], hash64, asked)
+        if self.rules is not None and (override := self._override(self.rules, asked)) is not None:
+            pinned = certain(self._serving[override.arm_id], Reason.OVERRIDE)
+            return _assignment(pinned, hash64, asked, override.id)
+        if route.bandit is not None:
+            return self._learnt(route.bandit.is_apprentice, hash64, asked)
+        return _assignment(self._choices[bisect_right(self._ends, bucket(hash64))], hash64, asked)
+
+    def _learnt(self, is_apprentice: bool, hash64: int, asked: Asked) -> Assignment:
+        """What the bandit chooses, or an apprentice would have."""
+        bandit, champion = self.bandit, self.route.champion
+        if bandit is None:
+            return _assignment(certain(champion, Reason.DEFAULT), hash64, asked)
+        x = _NO_CONTEXT if self.encoder is None else self.encoder.encode(asked.context or {})
+        shares = bandit.shares(x)
+        ids = bandit.terms.arm_ids
+        if is_apprentice:
+            share = shares[ids.index(champion.id)]
+            return _assignment(certain(champion, Reason.STATIC), hash64, asked, considered_bp=share)
+        if len(ids) == 1:
+            return _assignment(certain(champion, Reason.STATIC), hash64, asked)
+        place = _place(shares, bucket(unit_hash(self.route.salt, f"{asked.at_ms:012x}{asked.nonce:016x}")))
+        probabilities = {arm_id: share for arm_id, share in zip(ids, shares, strict=True) if share}
+        choice = Choice(self._serving[ids[place]], Reason.BANDIT, shares[place], probabilities)
+        return _assignment(choice, hash64, asked)
+
+    def _bandit(self, terms: BanditTerms) -> Bandit:
+        version, width = (0, 1) if self.encoder is None else (self.encoder.version, self.encoder.width)
+        return bandit_of(terms, list(self._serving), version, width)
+
+    def _forced(self, name: str) -> Arm | None:
+        if not self.route.allow_force:
+            return None
+        return next((arm for arm in self._serving.values() if arm.name == name), None)
+
+    def _override(self, rules: Rules, asked: Asked) -> Override | None:
+        if asked.subject is None:
+            return None
+        return rules.find(asked.subject, asked.at_ms, Draw(asked))
+
+
+class Draw:
+    """In which basis-point bucket is somebody under an override's own salt?"""
+
+    __slots__ = ("_asked",)
+
+    def __init__(self, asked: Asked) -> None:
+        self._asked = asked
+
+    def __call__(self, override: Override) -> int:
+        """0 to 9,999: by the unit, or for a request of its own by its random bits."""
+        asked = self._asked
+        unit = asked.unit if asked.unit is not None else f"{asked.entropy:016x}"
+        return bucket(unit_hash(f"override:{override.id}", unit))
+
+
+def default(route: Route, asked: Asked) -> Assignment:
     """What is left when assignment fails: the champion."""
-    return _assignment(certain(route.champion, Reason.DEFAULT), entropy, has_unit=False)
+    hash64 = asked.entropy if asked.unit is None else unit_hash(route.salt, asked.unit)
+    return _assignment(certain(route.champion, Reason.DEFAULT), hash64, asked)
 
 
-def _choice(route: Route, hash64: int, forced: str | None) -> Choice:
-    if route.kill_switch:
-        return certain(route.champion, Reason.KILL_SWITCH)
-    if forced is not None and route.allow_force:
-        arm = route.arm_named(forced)
-        if arm is not None and arm.role in SERVING:
-            return certain(arm, Reason.FORCED)
-    return route.choices[bisect_right(route.ends, bucket(hash64))]
+def _rules(overrides: tuple[Override, ...]) -> Rules | None:
+    return Rules(overrides) if overrides else None
 
 
-def _assignment(choice: Choice, hash64: int, has_unit: bool) -> Assignment:
-    return Assignment(choice.arm, choice.reason, choice.propensity_bp, choice.probabilities, hash64, has_unit)
+def _place(shares: tuple[int, ...], drawn: int) -> int:
+    """In whose share a basis-point bucket, 0 to 9,999, falls."""
+    end = 0
+    for place, share in enumerate(shares):
+        end += share
+        if drawn < end:
+            return place
+    raise BadModel(f"shares must sum to {TOTAL_BP}, got {shares}")
+
+
+def _assignment(
+    choice: Choice,
+    hash64: int,
+    asked: Asked,
+    override_id: int | None = None,
+    considered_bp: int | None = None,
+) -> Assignment:
+    return Assignment(
+        choice.arm,
+        choice.reason,
+        choice.propensity_bp,
+        choice.probabilities,
+        hash64,
+        asked.unit is not None,
+        override_id,
+        considered_bp,
+    )

@@ -6,16 +6,18 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
+import msgspec
 from sqlalchemy import bindparam, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.session import upsert
-from app.db.tables import decisions, outcomes, spool_marks
+from app.db.tables import contexts, decisions, outcomes, spool_marks
 from app.events.types import DecisionEvent, OutcomeEvent
 from policies.metrics import Outcome
 from routing.claims import Claims, decision_id
 
 _IDS_A_QUERY = 500
+_OBSERVED = ("served_arm_id", "status", "error", "latency_ms", "override_id", "considered_bp")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +43,11 @@ async def insert_decisions(
 ) -> None:
     """Write new decisions: whole ones, and those that only an outcome's token tells of."""
     whole = [{**_claimed(event.decision), **_observed(event)} for event in events]
-    blank = {"served_arm_id": None, "status": None, "error": None, "latency_ms": None, "complete": False}
+    blank = {**dict.fromkeys(_OBSERVED), "complete": False}
     rows = [*whole, *({**_claimed(claims), **blank} for claims in tokens)]
     if rows:
         await connection.execute(insert(decisions), rows)
+    await _insert_contexts(connection, events)
 
 
 async def complete_decisions(connection: AsyncConnection, events: Sequence[DecisionEvent]) -> None:
@@ -54,6 +57,7 @@ async def complete_decisions(connection: AsyncConnection, events: Sequence[Decis
     change = update(decisions).where(decisions.c.id == bindparam("decision"))
     rows = [{"decision": decision_id(event.decision), **_observed(event)} for event in events]
     await connection.execute(change, rows)
+    await _insert_contexts(connection, events)
 
 
 async def known_outcomes(
@@ -133,8 +137,25 @@ def _observed(event: DecisionEvent) -> dict[str, object]:
         "status": event.status,
         "error": event.error,
         "latency_ms": event.latency_ms,
+        "override_id": event.override_id,
+        "considered_bp": event.considered_bp,
         "complete": True,
     }
+
+
+async def _insert_contexts(connection: AsyncConnection, events: Sequence[DecisionEvent]) -> None:
+    rows = [
+        {
+            "decision_id": decision_id(event.decision),
+            "route_id": event.decision.route_id,
+            "schema_version": event.schema,
+            "features": msgspec.json.encode(event.context).decode(),
+        }
+        for event in events
+        if event.context is not None
+    ]
+    if rows:
+        await connection.execute(insert(contexts), rows)
 
 
 def _chunks(ids: Sequence[str]) -> Iterator[Sequence[str]]:

@@ -12,21 +12,24 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.errors import NotFound, Unreadable
 from app.db.tables import arms, rollouts, routes
+from policies.bandits import BanditSpec
 from policies.lifecycle import Rollout
 from policies.spec import ArmSpec, RouteSpec
 from routing.types import Role, Share
 
 
 class Placement(msgspec.Struct, frozen=True):
-    """Which arm is champion, and who gets which share (arm name → basis points)."""
+    """Which arm is champion, and who gets which share (arm name → basis points), unless a bandit divides."""
 
     champion: str
     weights: dict[str, int]
+    bandit: BanditSpec | None = None
 
     @classmethod
     def of(cls, spec: RouteSpec) -> Placement:
         """That of a declaration; arms that hold nothing are left out."""
-        return cls(spec.champion.name, {arm: share for arm, share in spec.weights.items() if share})
+        weights = {arm: share for arm, share in spec.weights.items() if share}
+        return cls(spec.champion.name, weights, spec.bandit)
 
 
 class _Declaration(msgspec.Struct, frozen=True):

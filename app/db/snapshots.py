@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.db import signing, versions
+from app.db import overrides, signing, versions
+from app.db.learned import load_terms
 from app.db.routes import StoredRoute, load_routes
 from policies.metrics import Metric
 from policies.spec import ArmSpec
+from routing.bandit import BanditTerms
+from routing.rules import Override
 from routing.snapshot import Snapshot
-from routing.types import Arm, MetricRule, Route
+from routing.types import SERVING, Arm, MetricRule, Route
 
 
 async def load_snapshot(connection: AsyncConnection, now_ms: int) -> Snapshot:
@@ -18,16 +23,21 @@ async def load_snapshot(connection: AsyncConnection, now_ms: int) -> Snapshot:
     Raises:
         BadSnapshot: what is stored contradicts itself.
     """
+    rules = await overrides.load_rules(connection, now_ms)
+    stored = await load_routes(connection)
+    terms = await load_terms(connection, stored)
     return Snapshot(
         version=await versions.current(connection),
         created_at_ms=now_ms,
-        routes=tuple(_route(route) for route in await load_routes(connection)),
+        routes=tuple(route_of(route, rules.get(route.id, ()), terms.get(route.id)) for route in stored),
         keys=await signing.load_keys(connection),
     )
 
 
-def _route(stored: StoredRoute) -> Route:
+def route_of(stored: StoredRoute, rules: Sequence[Override], bandit: BanditTerms | None = None) -> Route:
+    """A route as gateways have it. An override of an arm that answers nobody is left out."""
     spec, rollout = stored.spec, stored.rollout
+    serving = {stored.arm_ids[arm.name] for arm in spec.arms if arm.role in SERVING}
     return Route(
         id=stored.id,
         name=spec.name,
@@ -37,6 +47,9 @@ def _route(stored: StoredRoute) -> Route:
         salt=f"{stored.id}:{rollout.salt_number}",
         epoch=rollout.epoch,
         unit=spec.unit,
+        context=spec.context,
+        overrides=tuple(override for override in rules if override.arm_id in serving),
+        bandit=bandit,
         metrics=tuple(_rule(metric) for metric in spec.metrics),
         predictions=spec.predictions,
         upstream=spec.upstream,

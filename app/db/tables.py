@@ -98,6 +98,70 @@ arms = Table(
     sqlite_autoincrement=True,
 )
 
+overrides = Table(
+    "overrides",
+    metadata,
+    Column("id", _Id, primary_key=True, autoincrement=True),  # never reused: decisions carry it
+    Column("route_id", ForeignKey(routes.c.id), nullable=False),
+    Column("arm_id", ForeignKey(arms.c.id), nullable=False),
+    Column("spec", Text, nullable=False),  # conditions, share, priority, JSON
+    Column("author", String(80), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("created_at_ms", BigInteger, nullable=False),
+    Column("expires_at_ms", BigInteger),
+    Column("ended_at_ms", BigInteger),  # removed, or expired and noted on the timeline
+    Index("ix_overrides_route_id_ended_at_ms", "route_id", "ended_at_ms"),
+    Index(
+        "ix_overrides_live_expires_at_ms",
+        "expires_at_ms",
+        sqlite_where=text("ended_at_ms IS NULL"),
+        postgresql_where=text("ended_at_ms IS NULL"),
+    ),
+    sqlite_autoincrement=True,
+)
+
+override_matches = Table(
+    "override_matches",
+    metadata,
+    Column("override_id", BigInteger, primary_key=True),
+    Column("hour_start_ms", BigInteger, primary_key=True),
+    Column("n", BigInteger, nullable=False),
+    Column("last_at_ms", BigInteger, nullable=False),
+)
+
+bandits = Table(
+    "bandits",
+    metadata,
+    Column("route_id", ForeignKey(routes.c.id), primary_key=True),
+    Column("version", BigInteger, nullable=False),  # compare-and-set
+    Column("meaning", String(64), nullable=False),  # of what the sums are sums: they go when it changes
+    Column("begun_at_ms", BigInteger, nullable=False),  # when it began to learn from nothing
+    Column("learned_at_ms", BigInteger, nullable=False),
+    Column("caught_up", Boolean, nullable=False),  # what was due has been learnt once: gateways may know
+    Column("published_version", BigInteger, nullable=False),  # of what gateways know; 0: of nothing yet
+    Column("published_at_ms", BigInteger, nullable=False),
+    Column("unusable", BigInteger, nullable=False),  # mature decisions from which nothing could be learnt
+    Column("apprentice", Text, nullable=False),  # what an apprentice would have done, JSON
+)
+
+bandit_arms = Table(
+    "bandit_arms",
+    metadata,
+    Column("route_id", ForeignKey(routes.c.id), primary_key=True),
+    Column("arm_id", ForeignKey(arms.c.id), primary_key=True),
+    Column("pulls", BigInteger, nullable=False),  # decisions for which the bandit chose it
+    Column("sums", LargeBinary),  # routing.linear_model.Sums; null: nothing was learnt of it
+)
+
+bandit_pending = Table(
+    "bandit_pending",
+    metadata,
+    Column("decision_id", String(28), primary_key=True),
+    Column("route_id", BigInteger, nullable=False),
+    Column("due_at_ms", BigInteger, nullable=False),  # when its reward is mature
+    Index("ix_bandit_pending_route_id_due_at_ms", "route_id", "due_at_ms"),
+)
+
 rollouts = Table(
     "rollouts",
     metadata,
@@ -134,8 +198,19 @@ decisions = Table(
     Column("status", Integer),
     Column("error", Boolean),
     Column("latency_ms", Float),
-    Column("complete", Boolean, nullable=False),  # false: known from an outcome's token only
+    Column("complete", Boolean, nullable=False),  # false: no more is known than a token says
+    Column("override_id", BigInteger),  # of the override that pinned it
+    Column("considered_bp", Integer),  # with which probability an apprentice would have chosen its arm
     Index("ix_decisions_route_id_at_ms", "route_id", "at_ms"),
+)
+
+contexts = Table(
+    "contexts",
+    metadata,
+    Column("decision_id", String(28), primary_key=True),
+    Column("route_id", BigInteger, nullable=False),
+    Column("schema_version", BigInteger, nullable=False),  # of the declaration by which it was read
+    Column("features", Text, nullable=False),  # those that were there and valid, JSON
 )
 
 outcomes = Table(

@@ -36,6 +36,10 @@ class Kind(StrEnum):
     RESUMED = "resumed"
     KILL_SWITCH_ON = "kill_switch_on"
     KILL_SWITCH_OFF = "kill_switch_off"
+    OVERRIDE_ADDED = "override_added"
+    OVERRIDE_REMOVED = "override_removed"
+    OVERRIDE_EXPIRED = "override_expired"
+    BANDIT_REBUILT = "bandit_rebuilt"
 
 
 @dataclass(frozen=True, slots=True)

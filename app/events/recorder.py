@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from app.db import decisions, rollups, shadows
+from app.db import bandits, decisions, overrides, rollups, shadows
 from app.db.routes import StoredRoute, load_by_id
 from app.db.session import Connection, Database
 from app.events.spool import SpoolError
@@ -105,7 +105,8 @@ async def record(connection: Connection, events: Sequence[tuple[Event | None, in
     entry = _Entry(routes, Tally(), Counts(unreadable=len(events) - len(usable)))
     made = [event for event, _ in usable if isinstance(event, DecisionEvent)]
     told = [(event, f"{spool}:{seq:016d}") for event, seq in usable if isinstance(event, OutcomeEvent)]
-    await _write_decisions(connection, entry, made, [event.decision for event, _ in told])
+    tokens = [event.decision for event, _ in usable if isinstance(event, OutcomeEvent) or _is_bare(event)]
+    await _write_decisions(connection, entry, [event for event in made if not _is_bare(event)], tokens)
     await _write_outcomes(connection, entry, told)
     await shadows.insert_answers(connection, [event for event, _ in usable if isinstance(event, ShadowEvent)])
     await rollups.add(connection, entry.tally.deltas)
@@ -124,7 +125,7 @@ class _Entry:
 async def _write_decisions(
     connection: Connection, entry: _Entry, made: Sequence[DecisionEvent], tokens: Iterable[Claims]
 ) -> None:
-    events = {decision_id(event.decision): event for event in made}
+    events = {decision_id(event.decision): event for event in reversed(made)}
     claims = {decision_id(claim): claim for claim in tokens}
     known = await decisions.known_decisions(connection, {*events, *claims})
     new = [event for key, event in events.items() if key not in known]
@@ -132,10 +133,29 @@ async def _write_decisions(
     token_only = [claim for key, claim in claims.items() if key not in known and key not in events]
     await decisions.insert_decisions(connection, new, token_only)
     await decisions.complete_decisions(connection, completed)
-    for claim in [*(event.decision for event in new), *token_only]:
+    await overrides.note_matches(connection, _pinned([*new, *completed]))
+    decided = [*(event.decision for event in new), *token_only]
+    await bandits.note_decisions(connection, entry.routes, decided)
+    for claim in decided:
         entry.tally.decided(entry.routes[claim.route_id], claim)
     for event in [*new, *completed]:
         entry.tally.observed(entry.routes[event.decision.route_id], event)
+
+
+def _is_bare(event: Event) -> bool:
+    """Whether it says no more than a decision's token: that was only asked for, or its use was confirmed.
+
+    What more there is may come later, or may be here already, from another worker: it is not overwritten.
+    """
+    return event == DecisionEvent(
+        decision=event.decision, served_arm_id=None, status=None, error=None, latency_ms=None
+    )
+
+
+def _pinned(events: Sequence[DecisionEvent]) -> list[tuple[int, int]]:
+    """By which override, and when."""
+    found = [(event.override_id, event.decision.at_ms) for event in events]
+    return [(override_id, at_ms) for override_id, at_ms in found if override_id is not None]
 
 
 async def _write_outcomes(

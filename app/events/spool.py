@@ -19,7 +19,7 @@ from pathlib import Path
 
 import msgspec
 
-from app.events.types import DecisionEvent, Event, OutcomeEvent, ShadowEvent, encode
+from app.events.types import DecisionEvent, Event, ShadowEvent, encode
 
 MAX_WAITING = 200_000
 """Events that may wait for the disk before decisions are dropped (and counted) and outcomes refused."""
@@ -61,7 +61,7 @@ class Spool:
         self.path = path
         self.dropped = 0
         self._events: deque[Event] = deque()
-        self._commits: deque[tuple[Sequence[OutcomeEvent], Done]] = deque()
+        self._commits: deque[tuple[Sequence[Event], Done]] = deque()
         self._wake = threading.Event()
         self._hurry = threading.Event()
         self._closing = False
@@ -88,8 +88,8 @@ class Spool:
         if not self._wake.is_set():
             self._wake.set()
 
-    def commit(self, events: Sequence[OutcomeEvent], done: Done) -> None:
-        """Write outcomes down now. `done` runs in the writer thread: None once durable, else the error."""
+    def commit(self, events: Sequence[Event], done: Done) -> None:
+        """Write events down now. `done` runs in the writer thread: None once durable, else the error."""
         if self._closing or self.waiting >= MAX_WAITING:
             done(SpoolError("the spool takes no more events now"))
             return
@@ -120,7 +120,7 @@ class Spool:
     def _write_waiting(self) -> None:
         commits = [self._commits.popleft() for _ in range(len(self._commits))]
         events = [self._events.popleft() for _ in range(len(self._events))]
-        error = self._write([*events, *(outcome for outcomes, _ in commits for outcome in outcomes)])
+        error = self._write([*events, *(event for told, _ in commits for event in told)])
         if error is not None:
             self.dropped += len(events)
         for _, done in commits:

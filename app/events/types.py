@@ -6,9 +6,12 @@ at the end and with a default, so that what an earlier version has written can b
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 
 from routing.claims import Claims
+from routing.features import Value
 
 CALLER_LEFT = 499
 """The status of an exchange whose caller left before it had an answer."""
@@ -19,6 +22,8 @@ class DecisionEvent(msgspec.Struct, frozen=True, kw_only=True, array_like=True, 
 
     `served_arm_id` is None when nobody answered, or when only the decision was asked for; `status` is what
     the caller got. `error` and `latency_ms` are of the assigned arm's own attempt; None: not measured.
+    `context` holds the declared features that were there, read by the version `schema` of their declaration.
+    `considered_bp`: with which probability a bandit that is an apprentice would have chosen the arm.
     """
 
     decision: Claims
@@ -26,6 +31,10 @@ class DecisionEvent(msgspec.Struct, frozen=True, kw_only=True, array_like=True, 
     status: int | None
     error: bool | None
     latency_ms: float | None
+    override_id: int | None = None
+    schema: int = 0
+    context: Mapping[str, Value] | None = None
+    considered_bp: int | None = None
 
 
 class OutcomeEvent(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="outcome"):

@@ -141,6 +141,10 @@ class Counters:
         """Sets a gauge, or a counter that is kept elsewhere."""
         self.counter(name, labels).value = value
 
+    def drop(self, name: str, *labels: str) -> None:
+        """Forgets a gauge: what it told of is no more."""
+        self._series.pop((name, labels), None)
+
     def counter(self, name: str, labels: Labels) -> Series:
         """The one value with this name and these labels; the same object as long as the route lives."""
         series = self._series.get((name, labels))

@@ -6,39 +6,42 @@ import logging
 
 import msgspec
 
+from app.events.types import DecisionEvent
+from app.gateway.contexts import Values
 from app.gateway.snapshots import Routing
-from routing.assignment import Assignment, assign, default
+from routing.assignment import Asked, Assignment, Plan, default
 from routing.claims import Claims
 from routing.tokens import sign
-from routing.types import Route
 
 _log = logging.getLogger(__name__)
 
 
+class Details(msgspec.Struct, frozen=True, gc=False):
+    """What is written down of a decision where more than weights had a part in it. See `DecisionEvent`."""
+
+    override_id: int | None
+    schema: int
+    context: Values | None
+    considered_bp: int | None
+
+
 class Decision(msgspec.Struct, frozen=True, gc=False):
-    """One assignment, what its token says, and the token."""
+    """One assignment, what its token says, the token, and the details, if there can be any."""
 
     assignment: Assignment
     claims: Claims
     token: str
+    details: Details | None = None
 
 
-def decide(
-    routing: Routing,
-    route: Route,
-    unit: str | None,
-    forced: str | None,
-    *,
-    at_ms: int,
-    entropy: int,
-    nonce: int,
-) -> Decision:
-    """Assigns a unit, or a request of its own, and signs. `entropy` and `nonce` are 64 random bits each."""
+def decide(routing: Routing, plan: Plan, asked: Asked) -> Decision:
+    """Assigns a unit, or a request of its own, and signs."""
+    route = plan.route
     try:
-        assignment = assign(route, unit, entropy, forced)
+        assignment = plan.assign(asked)
     except Exception:  # noqa: BLE001  # no fault in assignment may reach a caller
         _log.exception("assignment failed", extra={"fields": {"route": route.name}})
-        assignment = default(route, entropy)
+        assignment = default(route, asked)
     claims = Claims(
         route.id,
         assignment.arm.id,
@@ -48,7 +51,38 @@ def decide(
         assignment.propensity_bp,
         route.epoch,
         routing.version,
-        at_ms,
-        nonce,
+        asked.at_ms,
+        asked.nonce,
     )
-    return Decision(assignment, claims, sign(claims, routing.key))
+    token = sign(claims, routing.key)
+    if plan.is_plain:
+        return Decision(assignment, claims, token)
+    schema = 0 if plan.encoder is None else plan.encoder.version
+    details = Details(assignment.override_id, schema, asked.context, assignment.considered_bp)
+    return Decision(assignment, claims, token, details)
+
+
+def event_of(
+    decision: Decision,
+    served_arm_id: int | None = None,
+    status: int | None = None,
+    error: bool | None = None,
+    latency_ms: float | None = None,
+) -> DecisionEvent:
+    """What is written down of a decision; by default of one that only was asked for."""
+    claims, details = decision.claims, decision.details
+    if details is None:
+        return DecisionEvent(
+            decision=claims, served_arm_id=served_arm_id, status=status, error=error, latency_ms=latency_ms
+        )
+    return DecisionEvent(
+        decision=claims,
+        served_arm_id=served_arm_id,
+        status=status,
+        error=error,
+        latency_ms=latency_ms,
+        override_id=details.override_id,
+        schema=details.schema,
+        context=details.context,
+        considered_bp=details.considered_bp,
+    )

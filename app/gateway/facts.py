@@ -88,7 +88,7 @@ class Facts:
         return ask.lane.has_fallback and self.request.can_replay
 
     def decide(self, now: float) -> None:
-        """Which arm the request is for, by its unit."""
+        """Which arm the request is for, by its unit, context and whatever overrides look at."""
         worker, request, course = self.worker, self.request, self.course
         unit = None
         if course.unit_of is not None:
@@ -96,7 +96,13 @@ class Facts:
             if unit is None:
                 worker.counters.add("kingmaker_missing_units_total", "route", self.route.name)
         self.asked_at = now
-        self.decision = decision = worker.decide(course.routing, course.route, unit, request.forced)
+        if course.plan.is_plain:
+            decision = worker.decide(course.routing, course.plan, unit, request.forced)
+        else:
+            context = course.context(request)
+            subject = course.asked(request, unit, context)
+            decision = worker.decide(course.routing, course.plan, unit, request.forced, context, subject)
+        self.decision = decision
         self.token = decision.token.encode()
         self.assigned = decision.assignment.arm
         self.reason = decision.assignment.reason

@@ -57,8 +57,17 @@ FAMILIES: dict[str, Family] = {
     "kingmaker_missing_units_total": _counter(
         "Requests without the unit that their route declares.", "route"
     ),
+    "kingmaker_plan_failures_total": _counter(
+        "Routes whose context and overrides were left out, because they could not be read.", "route"
+    ),
     "kingmaker_assignment_failures_total": _counter(
         "Requests for the champion because assignment failed.", "route"
+    ),
+    "kingmaker_bandit_fault": _gauge(
+        "1: the bandit cannot choose, so the champion answers what is not pinned.", "route"
+    ),
+    "kingmaker_bandit_learned_age_seconds": _gauge(
+        "Time since the bandit last learnt what this worker knows of it.", "route"
     ),
     # arms
     "kingmaker_upstream_duration_seconds": _histogram(
@@ -86,6 +95,12 @@ FAMILIES: dict[str, Family] = {
     # outcomes and events
     "kingmaker_outcomes_accepted_total": _counter("Outcomes made durable."),
     "kingmaker_outcomes_rejected_total": _counter("Outcomes refused, by code.", "code"),
+    "kingmaker_questions_total": _counter(
+        "Assignments asked for without a request to an arm, by call (decide, flag, flags) and status.",
+        *("call", "code"),
+    ),
+    "kingmaker_exposures_accepted_total": _counter("Exposures made durable."),
+    "kingmaker_exposures_rejected_total": _counter("Exposures refused, by code.", "code"),
     "kingmaker_spool_waiting": _gauge("Events that wait for the disk."),
     "kingmaker_spool_dropped_total": _counter("Decisions that could not be written down."),
     # the worker

@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from app.events.types import CALLER_LEFT, DecisionEvent
+from app.events.types import CALLER_LEFT
 from app.gateway.access import AccessLog, AccessRecord
 from app.gateway.asking import Ask
+from app.gateway.decisions import event_of
 from app.gateway.tracing import Tracing
 from app.gateway.trust import Trust
 
@@ -54,13 +55,8 @@ class Journal:
 
     def record(self, exchange: Facts, serving: Ask | None, now: float) -> None:
         """An exchange has ended (monotonic seconds); `serving` is what the caller's answer came from."""
-        event = DecisionEvent(
-            decision=exchange.decision.claims,
-            served_arm_id=None if serving is None else serving.arm.id,
-            status=exchange.status,
-            error=exchange.error,
-            latency_ms=exchange.latency_ms,
-        )
+        served = None if serving is None else serving.arm.id
+        event = event_of(exchange.decision, served, exchange.status, exchange.error, exchange.latency_ms)
         self._spool.append(event)
         seconds = now - exchange.asked_at
         if serving is not None:

@@ -2,60 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
-from enum import StrEnum
-from typing import Any
+from functools import partial
 
 import msgspec
 
 from app.events.types import OutcomeEvent
+from app.gateway.entries import FUTURE_MS, Code, Rejected, Verdict, attributed
 from routing.claims import Claims
-from routing.errors import BadToken
 from routing.snapshot import RouteTable
-from routing.tokens import verify
 from routing.types import MetricRule
-
-FUTURE_MS = 60_000
-"""How far a reporter's clock may be ahead."""
 
 MAGNITUDE = 1e15
 KEY_CHARACTERS = 256
-
-
-MOST_ENTRIES = 10_000
-"""How many outcomes may come at once."""
-
-
-class BodyRefused(ValueError):
-    """The body holds no outcomes at all."""
-
-
-class TooMany(BodyRefused):
-    """The body holds more outcomes than are taken at once."""
-
-
-class Code(StrEnum):
-    """Why an outcome is refused."""
-
-    BAD_OUTCOME = "bad_outcome"
-    BAD_DECISION = "bad_decision"
-    UNKNOWN_ROUTE = "unknown_route"
-    UNKNOWN_METRIC = "unknown_metric"
-    BAD_VALUE = "bad_value"
-    TOO_LATE = "too_late"
-    FROM_FUTURE = "from_future"
-
-
-class Rejected(Exception):
-    """One outcome is refused."""
-
-    def __init__(self, code: Code, message: str) -> None:
-        super().__init__(message)
-        self.code = code
 
 
 class Outcome(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -68,106 +29,25 @@ class Outcome(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     id: str = ""
 
 
-class Rejection(msgspec.Struct, frozen=True):
-    """Why the outcome at `index` was refused."""
-
-    index: int
-    code: Code
-    message: str
-
-
-@dataclass(slots=True)
-class Verdict:
-    """What to write down, and what to say about the rest."""
-
-    accepted: list[OutcomeEvent] = field(default_factory=list)
-    rejected: list[Rejection] = field(default_factory=list)
-
-    def document(self) -> bytes:
-        """The answer's body."""
-        return msgspec.json.encode({"accepted": len(self.accepted), "rejected": self.rejected})
-
-
-def parse(body: bytes, content_type: bytes) -> list[object]:
-    """The outcomes of a body: one object, `{"outcomes": […]}`, or one object a line.
-
-    An NDJSON line that is not JSON becomes an entry of its own, which `judge` refuses.
-
-    Raises:
-        BodyRefused: the body is none of these.
-        TooMany: it holds more than MOST_ENTRIES.
-    """
-    entries = _entries(body, content_type)
-    if len(entries) > MOST_ENTRIES:
-        raise _too_many(len(entries))
-    return entries
-
-
-def _entries(body: bytes, content_type: bytes) -> list[object]:
-    if content_type.partition(b";")[0].strip().lower() == b"application/x-ndjson":
-        return _lines(body)
-    try:
-        document = _decode(body)
-    except (ValueError, RecursionError) as error:
-        lines = _lines(body)
-        if len(lines) > 1 and isinstance(lines[0], dict):
-            return lines
-        raise BodyRefused(f"body must be JSON or NDJSON: {error}") from error
-    if isinstance(document, dict) and "outcomes" in document:
-        outcomes = document["outcomes"]
-        if len(document) > 1 or not isinstance(outcomes, list):
-            raise BodyRefused("outcomes must be a list, and the only field")
-        return list(outcomes)
-    return [document]
-
-
 def judge(
-    entries: Sequence[object], table: RouteTable, now_ms: int, verdict: Verdict | None = None, first: int = 0
-) -> Verdict:
+    entries: Sequence[object],
+    table: RouteTable,
+    now_ms: int,
+    verdict: Verdict[OutcomeEvent] | None = None,
+    first: int = 0,
+) -> Verdict[OutcomeEvent]:
     """What to accept of the entries, against the routes and keys of a snapshot, at a moment in Unix ms.
 
     A part of many is added to the `verdict` of those before it; `first` is the index of its first entry.
     """
     verdict = Verdict() if verdict is None else verdict
-    for index, entry in enumerate(entries, first):
-        try:
-            verdict.accepted.append(_event(entry, table, now_ms))
-        except Rejected as rejected:
-            verdict.rejected.append(Rejection(index, rejected.code, str(rejected)))
+    verdict.judge(entries, first, partial(_event, table=table, now_ms=now_ms))
     return verdict
-
-
-def _lines(body: bytes) -> list[object]:
-    if (lines := body.count(b"\n")) > 2 * MOST_ENTRIES:
-        raise _too_many(lines)
-    return [_entry(line) for line in body.split(b"\n") if line.strip()]
-
-
-def _too_many(count: int) -> TooMany:
-    return TooMany(f"outcomes must be at most {MOST_ENTRIES} at once, got {count}")
-
-
-def _entry(line: bytes) -> object:
-    try:
-        return _decode(line)
-    except (ValueError, RecursionError):
-        return None
-
-
-def _decode(data: bytes) -> Any:
-    """JSON, and what common encoders make of NaN and infinity: `judge` says which value is wrong."""
-    try:
-        return msgspec.json.decode(data)
-    except msgspec.DecodeError:
-        return json.loads(data)
 
 
 def _event(entry: object, table: RouteTable, now_ms: int) -> OutcomeEvent:
     outcome = _outcome(entry)
-    claims = _claims(outcome, table)
-    route = table.by_id(claims.route_id)
-    if route is None:
-        raise Rejected(Code.UNKNOWN_ROUTE, "decision must be of a route that exists, got one of none")
+    claims, route = attributed(outcome.decision, table)
     rule = route.metric(outcome.metric)
     if rule is None:
         names = ", ".join(metric.name for metric in route.metrics) or "none"
@@ -201,13 +81,6 @@ def _outcome(entry: object) -> Outcome:
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float)
-
-
-def _claims(outcome: Outcome, table: RouteTable) -> Claims:
-    try:
-        return verify(outcome.decision, table.keys)
-    except (BadToken, UnicodeError) as error:
-        raise Rejected(Code.BAD_DECISION, str(error)) from error
 
 
 def _value(outcome: Outcome, rule: MetricRule) -> float:

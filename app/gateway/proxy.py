@@ -54,10 +54,10 @@ class Exchange(Facts):
         self._shadows: list[Shadow] | None = None
 
     def start(self) -> None:
-        """Decides at once, unless the body is still to come, and the unit is in it or the arms are busy."""
-        if self.course.unit_is_in_body:
+        """Decides at once, unless the body is still to come, and is read for it, or the arms are busy."""
+        if self.course.reads_body:
             self.request.hold_bytes = JSON_BYTES
-        if self._has_enough() or not (self.course.unit_is_in_body or self.course.is_crowded):
+        if self._has_enough() or not (self.course.reads_body or self.course.is_crowded):
             self._begin()
 
     def on_body(self) -> None:

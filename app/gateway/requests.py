@@ -46,6 +46,10 @@ _VERSION = re.compile(rb"HTTP/[0-9]\.[0-9]")
 _HARMLESS: Final = frozenset((b"keep-alive", b"close", b"upgrade", b"te"))
 
 
+UNREAD: Final = object()
+"""That a body has not been decoded: it may be any JSON value."""
+
+
 class Request:
     """One request as it is read. `lines`: the header fields an arm may see; `pieces`: body not taken yet.
 
@@ -60,6 +64,7 @@ class Request:
         "_taken_bytes",
         "chunked",
         "complete",
+        "document",
         "expects_continue",
         "forced",
         "forwarded",
@@ -101,6 +106,7 @@ class Request:
         self.timeout_ms: int | None = None
         self.max_forwards: bytes | None = None
         self.stops_here = False
+        self.document: object = UNREAD
         self.kept: list[bytes] | None = None
         self.named: tuple[bytes, ...] = ()
         self._taken_bytes = 0

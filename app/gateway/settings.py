@@ -9,6 +9,8 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from app.gateway.cors import ANY, is_origin
+
 _MIB = 1024 * 1024
 _DAY_SECONDS = 86_400
 
@@ -62,8 +64,9 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     `trusted_proxies`: networks whose forwarding headers are believed; from everybody else they are replaced.
     Besides the rule that arms never are at link-local and metadata addresses: `allow_networks`, if any, are
     the only ones where they may be, `deny_networks` those where they may not, and `private_arms` off refuses
-    private and loopback ones. `access_log`: a file, or `-` for standard output. `traces`: where OTLP traces
-    go; `trace_ratio`: how many of the requests are traced whose caller does not say.
+    private and loopback ones. `cors_origins`: whose pages may ask for assignments, and report; `*` is every
+    origin. `access_log`: a file, or `-` for standard output. `traces`: where OTLP traces go; `trace_ratio`:
+    how many of the requests are traced whose caller does not say.
 
     Raises:
         BadLimit: a value is out of its bounds.
@@ -89,6 +92,7 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     private_arms: bool = True
     allow_networks: tuple[str, ...] = ()
     deny_networks: tuple[str, ...] = ()
+    cors_origins: tuple[str, ...] = ()
     access_log: str | None = None
     traces: str | None = None
     trace_ratio: float = 0.01
@@ -105,6 +109,10 @@ def _problems(settings: GatewaySettings) -> Iterator[BadLimit]:
     for name in NETWORKS:
         for network in getattr(settings, name):
             yield from _network_problems(name, network)
+    for origin in settings.cors_origins:
+        if not is_origin(origin):
+            bound = f"must hold origins as browsers send them, such as https://shop.example.com, or {ANY}"
+            yield BadLimit("cors_origins", f"{bound}, got {origin!r}")
     if (path := settings.access_log) is not None and (not path or "\0" in path):
         yield BadLimit("access_log", f"must be the path of a file, or - for standard output, got {path!r}")
     if settings.traces is not None:

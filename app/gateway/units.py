@@ -8,31 +8,47 @@ from urllib.parse import unquote_plus
 
 import msgspec
 
-from app.gateway.requests import Request
-from routing.types import UnitKind, UnitSource
+from app.gateway.requests import UNREAD, Request
+from routing.features import Source, SourceKind
 
 JSON_BYTES = 1024 * 1024
-"""The longest body in which a unit is looked for."""
+"""The longest body in which something is looked for."""
 
 _INDEX = re.compile(r"0|[1-9][0-9]{0,8}")
 _decode = msgspec.json.Decoder().decode
 
+Place = Callable[[Request], object]
+"""Finds what a request has at a declared place: text, or of a body any JSON value; None: nothing."""
 
-def reader_of(source: UnitSource) -> Callable[[Request], str | None]:
+
+def reader_of(source: Source) -> Callable[[Request], str | None]:
     """What reads the unit of a request; it gives None when the request does not name one.
 
     Empty counts as absent; numbers as their text.
     """
+    if source.kind is not SourceKind.JSON:
+        return _text_at(source)
+    find = place_of(source)
+    return lambda request: _unit_of(find(request))
+
+
+def place_of(source: Source) -> Place:
+    """What finds the value at a place in a request."""
+    if source.kind is not SourceKind.JSON:
+        return _text_at(source)
+    pointer = source.name
+    return lambda request: resolve(_document_of(request), pointer)
+
+
+def _text_at(source: Source) -> Callable[[Request], str | None]:
     name, field = source.name, source.name.lower().encode()
     match source.kind:
-        case UnitKind.HEADER:
+        case SourceKind.HEADER:
             return lambda request: _text(request.field(field))
-        case UnitKind.COOKIE:
+        case SourceKind.COOKIE:
             return lambda request: _from_cookie(request.field(b"cookie") or b"", name)
-        case UnitKind.QUERY:
+        case _:
             return lambda request: _from_query(request.query, name)
-        case UnitKind.JSON:
-            return lambda request: _from_json(request, name)
 
 
 def _text(value: bytes | None) -> str | None:
@@ -56,19 +72,28 @@ def _from_query(query: bytes, name: str) -> str | None:
     return None
 
 
-def _from_json(request: Request, pointer: str) -> str | None:
-    if not request.complete or request.pending > JSON_BYTES:
-        return None
-    try:
-        document = _decode(b"".join(request.pieces))
-    except (msgspec.DecodeError, RecursionError, UnicodeError):
-        return None
-    found = resolve(document, pointer)
+def _unit_of(found: object) -> str | None:
     if isinstance(found, str):
         return found or None
     if isinstance(found, int | float) and not isinstance(found, bool):
         return msgspec.json.encode(found).decode()
     return None
+
+
+def _document_of(request: Request) -> object:
+    """The request's JSON body, decoded once; None where it is no JSON, or too long to be looked into."""
+    if request.document is UNREAD:
+        request.document = _decoded(request)
+    return request.document
+
+
+def _decoded(request: Request) -> object:
+    if not request.complete or request.pending > JSON_BYTES:
+        return None
+    try:
+        return _decode(b"".join(request.pieces))
+    except (msgspec.DecodeError, RecursionError, UnicodeError):
+        return None
 
 
 def resolve(document: object, pointer: str) -> object:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import time
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
+from msgspec.structs import replace
+
 from app.events.spool import SpoolError
-from app.events.types import DecisionEvent, OutcomeEvent, ShadowEvent
+from app.events.types import DecisionEvent, Event, ShadowEvent
+from app.gateway.bandits import BanditFigures
 from app.gateway.budget import Budgets
 from app.gateway.checks import Checks
+from app.gateway.contexts import Values
 from app.gateway.counters import Counters
 from app.gateway.courses import Course
 from app.gateway.decisions import Decision, decide
@@ -34,6 +39,8 @@ from app.gateway.targets import Target
 from app.gateway.trust import Trust
 from app.gateway.upstream import Attempt, CalledAttempt, Caller
 from routing.addresses import address_rules
+from routing.assignment import Asked, Plan
+from routing.conditions import Subject
 from routing.types import Reason, Role, Route
 
 TICK_SECONDS = 0.05
@@ -46,6 +53,12 @@ _TOLD = 256
 
 _KNOWN_PATH_LENGTH = 256
 _DEFAULTS = GatewaySettings()
+_COUNTED_FROM_THE_START = (
+    "kingmaker_unrouted_requests_total",
+    "kingmaker_outcomes_accepted_total",
+    "kingmaker_exposures_accepted_total",
+)
+_log = logging.getLogger(__name__)
 
 
 class Events(Protocol):
@@ -56,7 +69,7 @@ class Events(Protocol):
     @property
     def waiting(self) -> int: ...
     def append(self, event: DecisionEvent | ShadowEvent) -> None: ...
-    def commit(self, events: Sequence[OutcomeEvent], done: Callable[[SpoolError | None], None]) -> None: ...
+    def commit(self, events: Sequence[Event], done: Callable[[SpoolError | None], None]) -> None: ...
 
 
 class Draws(Protocol):
@@ -105,6 +118,7 @@ class Worker:
             self.fleet.of,
             lambda: is_pressed(self._pools.values()),
         )
+        self._bandits = BanditFigures(counters)
         self._budgets = Budgets()
         self._checks = Checks(self, self.fleet, random.random)
         self._rules = address_rules(settings.private_arms, settings.allow_networks, settings.deny_networks)
@@ -114,13 +128,14 @@ class Worker:
         self._others = others
         self._pools: dict[int, Pool] = {}
         self._courses: dict[int, Course] = {}
+        self._plans: dict[int, tuple[Route, Plan]] = {}
         self._found: dict[tuple[bytes | None, str], Course] = {}
         self._lanes: dict[int, Lane] = {}
         self._connections: set[ClientConnection] = set()
         self._unwelcome: set[ClientConnection] = set()
         self._attempts: list[Attempt] = []
         self._ticks = 0
-        for name in ("kingmaker_unrouted_requests_total", "kingmaker_outcomes_accepted_total"):
+        for name in _COUNTED_FROM_THE_START:
             counters.add(name, by=0)  # a rate needs the 0 before the first event
 
     def open(self, connection: ClientConnection, request: Request) -> Handler:
@@ -150,7 +165,7 @@ class Worker:
             return Refusal(connection, 404, "no route matches this host and path")
         if request.forwarded and self.trust.is_loop(request.forwarded):
             return self._refuse_loop(connection)
-        course = self._courses.get(route.id) or self._new_course(routing, route)
+        course = self.course(routing, route)
         if len(self._found) >= _KNOWN_PLACES:
             self._found.clear()
         if len(request.path) <= _KNOWN_PATH_LENGTH:
@@ -161,17 +176,40 @@ class Worker:
         self.counters.add("kingmaker_refused_requests_total", "code", "508")
         return Refusal(connection, 508, "the request has been here before")
 
-    def decide(self, routing: Routing, route: Route, unit: str | None, forced: bytes | None) -> Decision:
-        """A new decision, with a draw and a nonce of its own."""
+    def decide(
+        self,
+        routing: Routing,
+        plan: Plan,
+        unit: str | None,
+        forced: bytes | None,
+        context: Values | None = None,
+        subject: Subject | None = None,
+    ) -> Decision:
+        """A new decision, with a draw and a nonce of its own. `subject` is what overrides look at."""
         bits = self._draws.getrandbits(128)
         name = forced.decode("latin-1") if forced is not None else None
         at_ms = time.time_ns() // 1_000_000
-        decision = decide(
-            routing, route, unit, name, at_ms=at_ms, entropy=bits >> 64, nonce=bits & _NONCE_MASK
-        )
+        asked = Asked(unit, bits >> 64, name, at_ms, bits & _NONCE_MASK, subject, context)
+        decision = decide(routing, plan, asked)
         if decision.assignment.reason is _DEFAULT:
-            self.counters.add("kingmaker_assignment_failures_total", "route", route.name)
+            self.counters.add("kingmaker_assignment_failures_total", "route", plan.route.name)
         return decision
+
+    def plan(self, routing: Routing, route: Route) -> Plan:
+        """How a route of a snapshot assigns; the same object as long as the snapshot is the newest."""
+        known, before = self._plans.get(route.id, (None, None))
+        if before is not None and known is route:
+            return before
+        plan = self._made_plan(route, before)
+        if routing is self.routing:
+            self._plans[route.id] = route, plan
+        return plan
+
+    def course(self, routing: Routing, route: Route) -> Course:
+        """A route as it is served by a snapshot."""
+        if routing is not self.routing:
+            return self._made_course(routing, route)
+        return self._courses.get(route.id) or self._new_course(routing, route)
 
     def forwarding_lines(self, request: Request, client: ClientConnection) -> bytes:
         """The fields that tell an arm where a request has been."""
@@ -215,6 +253,7 @@ class Worker:
         """Routes by another snapshot from now on; exchanges under way end with the one they began with."""
         routes = routing.table.snapshot.routes
         self.fleet.adopt(routes)
+        self._bandits.adopt(routes)
         self._budgets.adopt(routes)
         self._checks.adopt(routing)
         self.mirror.adopt(routing)
@@ -223,6 +262,7 @@ class Worker:
         )
         self.counters.set("kingmaker_snapshot_version", routing.version)
         self.routing = routing
+        self._plans = {route.id: self._plans[route.id] for route in routes if route.id in self._plans}
         self._courses, self._found = {}, {}
         for arm_id in [arm_id for arm_id in self._pools if arm_id not in routing.targets]:
             self._pools.pop(arm_id).retire()
@@ -273,6 +313,7 @@ class Worker:
         counters.set("kingmaker_spool_dropped_total", self.spool.dropped)
         counters.set("kingmaker_access_log_dropped_total", self.journal.lines_dropped)
         counters.set("kingmaker_spans_dropped_total", self.journal.spans_dropped)
+        self._bandits.show(time.time_ns() // 1_000_000)
         self._show_lanes()
         return counters.dump()
 
@@ -301,10 +342,23 @@ class Worker:
         self.counters.add("kingmaker_refused_requests_total", "code", str(status))
 
     def _new_course(self, routing: Routing, route: Route) -> Course:
-        shadows = self.mirror.shadows(routing, route)
-        course = Course(routing, route, self._budgets.of(route.id), self._new_lane, shadows)
-        self._courses[route.id] = course
+        course = self._courses[route.id] = self._made_course(routing, route)
+        self._bandits.note(route, course.plan)
         return course
+
+    def _made_course(self, routing: Routing, route: Route) -> Course:
+        shadows = self.mirror.shadows(routing, route)
+        plan = self.plan(routing, route)
+        return Course(routing, plan, self._budgets.of(route.id), self._new_lane, shadows)
+
+    def _made_plan(self, route: Route, before: Plan | None) -> Plan:
+        """What cannot be read of context, overrides and bandit is left out, all of it."""
+        try:
+            return Plan(route, before)
+        except Exception:  # noqa: BLE001  # whatever is wrong with them, the champion's path stays
+            self.counters.add("kingmaker_plan_failures_total", "route", route.name)
+            _log.exception("context and overrides are left out", extra={"fields": {"route": route.name}})
+            return Plan(replace(route, context=(), overrides=(), bandit=None))
 
     def _new_lane(self, route: Route, target: Target) -> Lane:
         arm = target.arm

@@ -1,26 +1,33 @@
-"""When does which job run? One loop: copy what the spools hold, judge what is due, tell the gateways."""
+"""When does which job run? One loop: copy what the spools hold, judge what is due, learn from what is mature,
+note which overrides have expired, tell the gateways."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import logging
+from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from app.clock import now_ms
 from app.db.errors import Conflict, DatabaseError, NotFound
-from app.db.routes import load_routes
+from app.db.routes import StoredRoute, load_routes
 from app.db.session import Database
 from app.events.recorder import Recorder
 from app.jobs.evaluate import evaluate
+from app.jobs.expire import expire
+from app.jobs.learn import Learner
 
 _log = logging.getLogger(__name__)
 
 RECORD_SECONDS = 0.5
 EVALUATE_SECONDS = 1.0
-_JOBS = ("record", "evaluate", "publish")
+TURN_BATCHES = 10
+"""How much is learnt in one turn, of all routes together: the recorder is to have its turn, too."""
+
+_JOBS = ("record", "evaluate", "learn", "expire", "publish")
 
 
 @dataclass(slots=True)
@@ -34,7 +41,7 @@ class JobStatus:
 
 
 class Jobs:
-    """The recorder and the evaluator of one installation.
+    """Recorder, evaluator and learner of one installation, and who notes which overrides have expired.
 
     `publish` brings the gateways' snapshot up to date, and costs little when it is: it runs in every turn, so
     that a change whose author died before telling the gateways reaches them all the same.
@@ -44,6 +51,7 @@ class Jobs:
         self.status = JobStatus()
         self._database = database
         self._recorder = Recorder(database, data_dir / "spools")
+        self._learner = Learner(database)
         self._publish = publish
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -54,11 +62,16 @@ class Jobs:
         await self.record()
 
     async def turn(self) -> None:
-        """Record; evaluate if it is time; publish. While not everything is recorded only guardrails judge."""
+        """Record; evaluate, learn and expire if it is time; publish.
+
+        While not everything is recorded only guardrails judge, and nothing is learnt.
+        """
         asked_at_ms = now_ms()
         complete = await self.record()
         if asked_at_ms - self.status.evaluated_at_ms >= EVALUATE_SECONDS * 1000:
             await self.evaluate(asked_at_ms if complete else 0)
+            await self.learn(asked_at_ms if complete else 0)
+            await self.expire()
         await self.publish()
 
     async def record(self) -> bool:
@@ -87,6 +100,30 @@ class Jobs:
                 await self._evaluate_route(route.name, seen_through_ms)
         self.status.evaluated_at_ms = now_ms()
 
+    async def learn(self, seen_through_ms: int) -> None:
+        """Learn from mature decisions, route by route in turn, until there are none or it is enough for now.
+
+        One that fails learns nothing, and the others learn. `seen_through_ms` is as for `evaluate`.
+        """
+        try:
+            waiting = deque(await self._learner.routes())
+            batches = TURN_BATCHES
+            while waiting and batches:
+                route = waiting.popleft()
+                if await self._learn_route(route, seen_through_ms):
+                    waiting.append(route)
+                    batches -= 1
+            await self._learner.publish(now_ms())
+        except Exception as error:  # noqa: BLE001 - nor with the learner
+            self._failed("learn", error)
+
+    async def expire(self) -> None:
+        """Note which overrides have expired; what fails is tried again."""
+        try:
+            await expire(self._database, now_ms())
+        except Exception as error:  # noqa: BLE001 - traffic does not depend on it
+            self._failed("expire", error)
+
     async def publish(self) -> None:
         """Bring the gateways' snapshot up to date; what fails is tried again in the next turn."""
         try:
@@ -101,6 +138,15 @@ class Jobs:
             return  # somebody was faster: the next turn goes on from what they wrote
         except Exception as error:  # noqa: BLE001 - one route's trouble is not the others'
             self._failed("evaluate", error, route=name)
+
+    async def _learn_route(self, route: StoredRoute, seen_through_ms: int) -> bool:
+        try:
+            return await self._learner.learn(route, seen_through_ms, now_ms())
+        except (Conflict, NotFound):
+            return False
+        except Exception as error:  # noqa: BLE001 - as when it is evaluated
+            self._failed("learn", error, route=route.name)
+            return False
 
     def _failed(self, job: str, error: Exception, **fields: object) -> None:
         self.status.failures[job] += 1

@@ -11,7 +11,8 @@ from policies.errors import BadSpec
 from policies.metrics import Metric
 from policies.spec import ArmSpec, Guardrail, Policy, RouteSpec, arm_problems, problems
 from policies.types import Aggregate, Kind
-from routing.types import ArmHeader, Match, Role, UnitKind, UnitSource, Upstream
+from routing.features import Source, SourceKind
+from routing.types import ArmHeader, Match, Role, Upstream
 
 CHAMPION = ArmSpec("logreg-v6", "http://127.0.0.1:9001/score", Role.CHAMPION)
 CHALLENGER = ArmSpec("gbm-v7", "http://10.0.0.7:9002/score?x=1")
@@ -47,9 +48,9 @@ def of_match(path_prefix: str | None = None, host: str | None = None) -> RouteSp
     return replace(GOOD, match=Match(path_prefix=path_prefix, host=host))
 
 
-def of_unit(kind: UnitKind, name: str) -> RouteSpec:
+def of_unit(kind: SourceKind, name: str) -> RouteSpec:
     """The good route with another unit."""
-    return replace(GOOD, unit=UnitSource(kind=kind, name=name))
+    return replace(GOOD, unit=Source(kind=kind, name=name))
 
 
 def of_weights(weights: Mapping[str, int]) -> RouteSpec:
@@ -94,13 +95,13 @@ CASES: list[tuple[RouteSpec, str, str]] = [
     (of_match(host="example.org:80"), "match.host", "must be a host name or address without a port, got"),
     (of_match(host=""), "match.host", "must be a host name or address without a port, got ''"),
     (
-        of_unit(UnitKind.JSON, "user/id"),
+        of_unit(SourceKind.JSON, "user/id"),
         "unit.json",
         "must be a JSON pointer such as /user/id, got 'user/id'",
     ),
-    (of_unit(UnitKind.JSON, "/a~2"), "unit.json", "must be a JSON pointer such as /user/id, got '/a~2'"),
-    (of_unit(UnitKind.HEADER, "X User"), "unit.header", "must be the name of a header, got 'X User'"),
-    (of_unit(UnitKind.COOKIE, ""), "unit.cookie", "must be the name of a cookie, got ''"),
+    (of_unit(SourceKind.JSON, "/a~2"), "unit.json", "must be a JSON pointer such as /user/id, got '/a~2'"),
+    (of_unit(SourceKind.HEADER, "X User"), "unit.header", "must be the name of a header, got 'X User'"),
+    (of_unit(SourceKind.COOKIE, ""), "unit.cookie", "must be the name of a cookie, got ''"),
     (
         replace(GOOD, arms=(CHAMPION, CHALLENGER, replace(RETIRED, name="GBM"))),
         "arms.2.name",
@@ -252,8 +253,8 @@ def test_all_faults_are_named_at_once() -> None:
         of_match("/metricsx"),
         of_match(host="api.example.org"),
         of_match("/r", "[::1]"),
-        of_unit(UnitKind.JSON, "/user/a~1b"),
-        of_unit(UnitKind.QUERY, "user id"),
+        of_unit(SourceKind.JSON, "/user/a~1b"),
+        of_unit(SourceKind.QUERY, "user id"),
         of_policy(Policy(guardrails=())),
         of_policy(Policy(guardrails=(Guardrail(metric="conversion"),))),
         of_policy(Policy(minimum_days=1, winning_days=1, horizon_days=1, min_conversions=0)),

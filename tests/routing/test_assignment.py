@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from routing.assignment import Assignment, assign
+from routing.assignment import Asked, Assignment, Plan
 from routing.bucketing import unit_hash
 from routing.types import TOTAL_BP, Arm, Match, Reason, Role, Route, Share
 from routing.weights import lay_out
@@ -38,6 +38,11 @@ def route(new_bp: int = 1_000, third_bp: int = 0, **changes: Any) -> Route:
         epoch=1,
     )
     return msgspec.structs.replace(plain, **changes)
+
+
+def assign(route: Route, unit: str | None, entropy: int, forced: str | None = None) -> Assignment:
+    """What the route's plan assigns."""
+    return Plan(route).assign(Asked(unit, entropy, forced))
 
 
 def certain(answer: Assignment, arm: Arm, reason: Reason) -> bool:

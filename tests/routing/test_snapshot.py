@@ -12,20 +12,9 @@ from hypothesis import strategies as st
 
 from routing.claims import SigningKey
 from routing.errors import BadSnapshot
+from routing.features import Source, SourceKind
 from routing.snapshot import RouteTable, Snapshot
-from routing.types import (
-    TOTAL_BP,
-    Arm,
-    ArmHeader,
-    Match,
-    MetricRule,
-    Role,
-    Route,
-    Share,
-    UnitKind,
-    UnitSource,
-    Upstream,
-)
+from routing.types import TOTAL_BP, Arm, ArmHeader, Match, MetricRule, Role, Route, Share, Upstream
 
 KEY = SigningKey(id=1, secret=b"k" * 32)
 
@@ -224,7 +213,7 @@ def test_a_snapshot_survives_its_file() -> None:
         "/r/bid",
         "a.example",
         arms=(arm, Arm(id=2, name="new", url="http://b", role=Role.CHALLENGER)),
-        unit=UnitSource(kind=UnitKind.JSON, name="/user/id"),
+        unit=Source(kind=SourceKind.JSON, name="/user/id"),
         metrics=(MetricRule(name="conversion", kind="binary", window_ms=86_400_000),),
         upstream=Upstream(timeout_ms=1, connect_timeout_ms=2, max_connections=3, fallback=False),
         allow_force=True,

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from routing.assignment import assign
+from routing.assignment import Asked, Plan
 from routing.errors import BadWeights
 from routing.types import TOTAL_BP, Arm, Match, Role, Route, Share, probabilities
 from routing.weights import check_weights, lay_out
@@ -189,4 +189,4 @@ def test_a_bucket_has_one_arm(weights: dict[int, int], bucket: int) -> None:
     )
     route = Route(id=1, name="r", match=Match(host="a"), arms=arms, shares=shares, salt="1:1", epoch=1)
     first = -(-(bucket << 64) // TOTAL_BP)  # the least hash that falls into the bucket
-    assert assign(route, None, first).arm.id == owners(shares)[bucket]
+    assert Plan(route).assign(Asked(None, first)).arm.id == owners(shares)[bucket]

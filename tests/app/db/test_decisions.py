@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from msgspec.structs import replace
 from sqlalchemy import select
@@ -10,6 +11,7 @@ from app.db import decisions
 from app.db.decisions import SpoolMark
 from app.db.errors import Conflict
 from app.db.session import Database
+from app.db.tables import contexts
 from app.db.tables import decisions as decision_rows
 from app.events.types import DecisionEvent, OutcomeEvent
 from policies.metrics import Outcome
@@ -32,7 +34,15 @@ CLAIMS = Claims(
 
 def observed(claims: Claims = CLAIMS) -> DecisionEvent:
     """How a decision ended."""
-    return DecisionEvent(decision=claims, served_arm_id=4, status=200, error=True, latency_ms=12.25)
+    return DecisionEvent(
+        decision=claims,
+        served_arm_id=4,
+        status=200,
+        error=True,
+        latency_ms=12.25,
+        override_id=2**31,
+        considered_bp=2_500,
+    )
 
 
 def told(
@@ -72,8 +82,17 @@ CLAIMED = {
     "unit_hash": "f" * 16,
     "at_ms": 1_736_121_600_123,
 }
-OBSERVED = {"served_arm_id": 4, "status": 200, "error": True, "latency_ms": 12.25, "complete": True}
-BLANK = {"served_arm_id": None, "status": None, "error": None, "latency_ms": None, "complete": False}
+OBSERVED = {
+    "served_arm_id": 4,
+    "status": 200,
+    "error": True,
+    "latency_ms": 12.25,
+    "override_id": 2**31,
+    "considered_bp": 2_500,
+    "complete": True,
+}
+BLANK = {**dict.fromkeys(OBSERVED), "complete": False}
+CONTEXT = {"country": "DE", "hour": 7.5, "app": True}
 
 
 async def test_a_decision_is_stored_with_all_that_is_known_of_it(database: Database) -> None:
@@ -85,6 +104,19 @@ async def test_a_decision_is_stored_with_all_that_is_known_of_it(database: Datab
     async with database.transaction() as connection:
         await decisions.insert_decisions(connection, [], [from_token])
     assert (await stored(database))[1] == {**CLAIMED, **BLANK, "id": decision_id(from_token)}
+
+
+async def test_the_context_of_a_decision_is_kept(database: Database) -> None:
+    """With its schema's version, also where the decision's token had come first; of others there is none."""
+    seen = [replace(observed(claims), schema=2**32 - 1, context=CONTEXT) for claims in numbered(2)]
+    async with database.transaction() as connection:
+        await decisions.insert_decisions(connection, [seen[0], observed()], [seen[1].decision])
+        await decisions.complete_decisions(connection, [seen[1]])
+        rows = (await connection.execute(select(contexts).order_by(contexts.c.decision_id))).all()
+    assert [(row.decision_id, row.route_id, row.schema_version) for row in rows] == [
+        (decision_id(event.decision), CLAIMS.route_id, 2**32 - 1) for event in seen
+    ]
+    assert [msgspec.json.decode(row.features) for row in rows] == [CONTEXT, CONTEXT]
 
 
 async def test_a_request_of_its_own_has_no_unit(database: Database) -> None:

@@ -16,18 +16,8 @@ from policies.metrics import Metric
 from policies.spec import Advance, Approval, ArmSpec, Guardrail, Policy, RouteSpec
 from policies.types import Aggregate, Better, Missing
 from policies.types import Kind as MetricKind
-from routing.types import (
-    ArmHeader,
-    Ejection,
-    HealthCheck,
-    Match,
-    Prediction,
-    Role,
-    Tls,
-    UnitKind,
-    UnitSource,
-    Upstream,
-)
+from routing.features import Source, SourceKind
+from routing.types import ArmHeader, Ejection, HealthCheck, Match, Prediction, Role, Tls, Upstream
 from tests.app.db.stage import DAY_MS, START_MS, get_route, put_route, route_spec, row_counts, save
 
 LATER_MS = START_MS + DAY_MS
@@ -46,7 +36,7 @@ FULL = RouteSpec(
     ),
     weights={"old": 6_667, "new": 3_333, "newer": 0},
     match=Match(path_prefix="/v1/chat/completions", host="ads.example.com"),
-    unit=UnitSource(kind=UnitKind.JSON, name="/user/id"),
+    unit=Source(kind=SourceKind.JSON, name="/user/id"),
     metrics=(
         Metric("cost", MetricKind.CONTINUOUS, Better.LOWER, 1_000, Aggregate.SUM, Missing.ZERO),
         Metric("conversion", MetricKind.BINARY),

@@ -8,12 +8,14 @@ import msgspec
 import pytest
 
 from app.db import routes, signing, versions
+from app.db.overrides import StoredOverride, insert_override
 from app.db.session import Database
 from app.db.snapshots import load_snapshot
 from app.db.timeline import Kind
 from policies.lifecycle import promote, set_kill_switch, start, with_arms
 from policies.spec import ArmSpec
 from routing.errors import BadSnapshot
+from routing.features import Source, SourceKind
 from routing.snapshot import Snapshot
 from routing.types import (
     ArmHeader,
@@ -24,8 +26,6 @@ from routing.types import (
     Prediction,
     Role,
     Tls,
-    UnitKind,
-    UnitSource,
     Upstream,
     probabilities,
 )
@@ -71,7 +71,7 @@ async def test_it_holds_everything_that_a_gateway_needs(signed: Database) -> Non
         ),
         predictions=(Prediction(name="score", pointer="/score", numeric=False),),
         match=Match(path_prefix="/x", host="ads.example.com"),
-        unit=UnitSource(kind=UnitKind.COOKIE, name="uid"),
+        unit=Source(kind=SourceKind.COOKIE, name="uid"),
         upstream=Upstream(
             timeout_ms=4,
             connect_timeout_ms=2,
@@ -99,6 +99,27 @@ async def test_it_holds_everything_that_a_gateway_needs(signed: Database) -> Non
     assert route.arms[0].headers == (ArmHeader(name="A", env="TOKEN"),)
     assert probabilities(route.shares) == {stored.arm_ids["old"]: 9_000, stored.arm_ids["new"]: 1_000}
     assert msgspec.json.decode(msgspec.json.encode(snapshot), type=Snapshot) == snapshot
+
+
+async def test_it_holds_the_overrides_of_arms_that_answer(signed: Database) -> None:
+    """With their ids and expiry; one of an arm that is a shadow, or gone, is left out."""
+    spec = route_spec(weights={"old": 10_000, "new": 0})
+    dark = ArmSpec("dark", "http://127.0.0.1:3/c", Role.SHADOW)
+    route = await put_route(signed, replace(spec, arms=(*spec.arms, dark)))
+    async with signed.transaction() as connection:
+        made = [
+            await insert_override(
+                connection,
+                route.id,
+                StoredOverride(0, arm, route.arm_ids[arm], (), 1, 7, START_MS + 1, "ann", "why", START_MS),
+            )
+            for arm in ("old", "new", "dark")
+        ]
+        await routes.retire_arm(connection, route.arm_ids["new"], START_MS)
+    await save(signed, route, with_arms(route.rollout, ("old",)), Kind.ARM_RETIRED)
+    (found,) = (await _load(signed)).routes
+    assert found.overrides == (made[0].rule,)
+    assert found.overrides[0].expires_at_ms == START_MS + 1
 
 
 async def test_it_follows_the_rollout(signed: Database) -> None:

@@ -65,7 +65,7 @@ async def test_a_decision_is_kept_as_its_token_says(books: Books) -> None:
     decision = claims(
         2**64 - 1, unit_hash=2**64 - 2, has_unit=True, propensity_bp=1, epoch=9, snapshot=2**53 + 1
     )
-    books.write("w0", made(decision, status=503, error=True, latency_ms=1.5))
+    books.write("w0", made(decision, status=503, error=True, latency_ms=1.5, override_id=2**62))
     await books.recorder.drain()
     assert await books.rows(tables.decisions) == [
         {
@@ -83,6 +83,8 @@ async def test_a_decision_is_kept_as_its_token_says(books: Books) -> None:
             "error": True,
             "latency_ms": 1.5,
             "complete": True,
+            "override_id": 2**62,
+            "considered_bp": None,
         }
     ]
 

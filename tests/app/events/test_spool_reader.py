@@ -260,7 +260,14 @@ def test_the_format_on_disk_never_changes() -> None:
     assert msgspec.json.decode(encode(outcome)) == [
         *("outcome", said, "conversion", 1.0, 1_728_043_201_000, 1_728_043_202_000, "k")
     ]
-    assert msgspec.json.decode(encode(made(claims(3)))) == ["decision", said, 2, 200, False, 8.0]
+    decision = made(claims(3))
+    first = ["decision", said, 2, 200, False, 8.0]
+    assert msgspec.json.decode(encode(decision)) == [*first, None, 0, None, None]
+    assert decode(msgspec.json.encode(first)) == decision
+    known = made(
+        claims(3), override_id=7, schema=5, context={"country": "DE", "hour": 7.5}, considered_bp=100
+    )
+    assert msgspec.json.decode(encode(known)) == [*first, 7, 5, {"country": "DE", "hour": 7.5}, 100]
     copy = copied(claims(3), primary=answered(2, status=None, failure="timeout", predictions={"score": None}))
     assert msgspec.json.decode(encode(copy)) == [
         *("shadow", said, 1_728_043_201_000, [3, 200, None, 8.0, "0" * 32, 2, {}]),

@@ -20,7 +20,8 @@ from policies.spec import Policy
 from policies.types import Aggregate, Kind, Missing
 from routing.bucketing import unit_bucket
 from routing.claims import Claims
-from routing.types import Reason, UnitKind, UnitSource
+from routing.features import Source, SourceKind
+from routing.types import Reason
 from tests.app.events.books import Account, Books, accounts, values
 from tests.app.events.facts import DAY_MS, NEW, NOON_MS, OLD, claims
 
@@ -84,7 +85,7 @@ async def test_a_sticky_units_sums_are_kept_by_its_hash(books: Books, unit_hash:
     assert {key.bucket for key in sticky.deltas} == {unit_bucket(unit_hash)}
     alone = decided(books.route, changed(ONE, unit_hash=unit_hash))
     assert {key.bucket for key in alone.deltas} == {0}
-    declared = replace(books.route.spec, unit=UnitSource(kind=UnitKind.HEADER, name="X-User-Id"))
+    declared = replace(books.route.spec, unit=Source(kind=SourceKind.HEADER, name="X-User-Id"))
     unnamed = decided(replace(books.route, spec=declared), changed(ONE, unit_hash=unit_hash))
     assert {key.bucket for key in unnamed.deltas} == {unit_bucket(unit_hash)}, (
         "a unit of its own, by its draw"

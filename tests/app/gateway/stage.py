@@ -13,7 +13,7 @@ from typing import Any, cast
 import msgspec
 
 from app.events.spool import SpoolError
-from app.events.types import DecisionEvent, OutcomeEvent, ShadowEvent
+from app.events.types import DecisionEvent, Event, ShadowEvent
 from app.gateway.counters import Counters
 from app.gateway.http1 import ClientConnection
 from app.gateway.snapshots import routing_of
@@ -149,7 +149,7 @@ class Memory:
     """A spool that keeps events in memory; `refuses`: the disk is full; `slow`: it is not done yet."""
 
     events: list[Any] = field(default_factory=list)
-    outcomes: list[OutcomeEvent] = field(default_factory=list)
+    outcomes: list[Any] = field(default_factory=list)
     refuses: bool = False
     slow: bool = False
     undone: list[Callable[[SpoolError | None], None]] = field(default_factory=list)
@@ -159,7 +159,7 @@ class Memory:
     def append(self, event: DecisionEvent | ShadowEvent) -> None:
         self.events.append(event)
 
-    def commit(self, events: Sequence[OutcomeEvent], done: Callable[[SpoolError | None], None]) -> None:
+    def commit(self, events: Sequence[Event], done: Callable[[SpoolError | None], None]) -> None:
         if self.refuses:
             done(SpoolError("disk is full"))
         elif self.slow:

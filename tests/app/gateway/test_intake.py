@@ -13,8 +13,9 @@ import pytest
 
 from app.gateway.outcomes import judge
 from routing.claims import Claims, SigningKey
+from routing.features import Source, SourceKind
 from routing.tokens import sign
-from routing.types import Reason, UnitKind, UnitSource
+from routing.types import Reason
 from tests.app.gateway.stage import KEY, Stage, claims_of, read_message, request, until
 
 
@@ -184,7 +185,7 @@ async def test_too_large_a_body_is_refused_before_it_is_read(stage: Stage) -> No
 
 async def test_decide_answers_with_the_assignment_alone(stage: Stage) -> None:
     """The same unit gets the same arm as through the proxy; no arm is called; the decision is recorded."""
-    stage.route(unit=UnitSource(kind=UnitKind.HEADER, name="X-User-Id"))
+    stage.route(unit=Source(kind=SourceKind.HEADER, name="X-User-Id"))
     proxied = claims_of(await stage.ask(X_User_Id="u1"))
     called = len(stage.champion.seen) + len(stage.challenger.seen)
     answer = await stage.ask("POST", "/v1/decide/bid", b'{"unit": "u1", "context": {"country": "DE"}}')

@@ -7,7 +7,8 @@ import json
 
 import pytest
 
-from routing.types import UnitKind, UnitSource, Upstream
+from routing.features import Source, SourceKind
+from routing.types import Upstream
 from tests.app.gateway.stage import (
     OK,
     ArmServer,
@@ -296,7 +297,7 @@ async def test_arms_are_told_what_is_left(stage: Stage) -> None:
 async def test_a_body_in_which_a_unit_is_looked_for_has_its_time(stage: Stage) -> None:
     """A caller that does not send it is refused; no decision was made, and none is recorded."""
     stage.limit(body_seconds=0.1)
-    stage.route(unit=UnitSource(kind=UnitKind.JSON, name="/user"))
+    stage.route(unit=Source(kind=SourceKind.JSON, name="/user"))
     assert (await stage.send(POST + b'Content-Length: 20\r\n\r\n{"us')).status == 408
     assert stage.spool.events == []
     assert stage.champion.connections + stage.challenger.connections == 0

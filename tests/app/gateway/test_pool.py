@@ -16,7 +16,8 @@ from app.gateway import pool as pools
 from app.gateway.pool import Pool
 from app.gateway.targets import Target
 from app.gateway.upstream import Attempt, CalledAttempt, Failure, UpstreamConnection
-from routing.types import Arm, Role, UnitKind, UnitSource
+from routing.features import Source, SourceKind
+from routing.types import Arm, Role
 from tests.app.gateway.reach import Call, Listener, call, pool_at
 from tests.app.gateway.stage import (
     OK,
@@ -212,7 +213,7 @@ async def test_an_unread_request_ends_its_connection(stage: Stage) -> None:
     await stage.champion.stop()
     stage.champion.receive_bytes = 4096
     await stage.champion.start()
-    stage.route(0, unit=UnitSource(kind=UnitKind.JSON, name="/user"))
+    stage.route(0, unit=Source(kind=SourceKind.JSON, name="/user"))
     go = asyncio.Event()
 
     async def answer_twice(_: Message, writer: asyncio.StreamWriter) -> None:

@@ -6,7 +6,8 @@ import asyncio
 
 import pytest
 
-from routing.types import Match, Reason, UnitKind, UnitSource, Upstream
+from routing.features import Source, SourceKind
+from routing.types import Match, Reason, Upstream
 from tests.app.gateway.stage import (
     OK,
     ArmServer,
@@ -21,7 +22,7 @@ from tests.app.gateway.stage import (
     until,
 )
 
-BY_USER = UnitSource(kind=UnitKind.HEADER, name="X-User-Id")
+BY_USER = Source(kind=SourceKind.HEADER, name="X-User-Id")
 
 
 async def test_a_unit_always_gets_the_same_arm(stage: Stage) -> None:

@@ -11,7 +11,8 @@ from contextlib import asynccontextmanager
 import pytest
 
 from app.gateway.health import Condition
-from routing.types import Arm, Ejection, Role, UnitKind, UnitSource
+from routing.features import Source, SourceKind
+from routing.types import Arm, Ejection, Role
 from tests.app.gateway.stage import (
     OK,
     ArmServer,
@@ -27,7 +28,7 @@ from tests.app.gateway.stage import (
 from tests.app.gateway.test_asking import in_flight, scripts, slow
 
 GARBAGE = b"garbage\r\n\r\n"
-IN_BODY = UnitSource(kind=UnitKind.JSON, name="/u")
+IN_BODY = Source(kind=SourceKind.JSON, name="/u")
 UPLOAD = 900_000
 _RESET = struct.pack("ii", 1, 0)
 

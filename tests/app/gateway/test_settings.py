@@ -40,8 +40,8 @@ def test_a_number_is_taken_up_to_its_bounds_and_refused_beyond(name: str) -> Non
 
 
 def test_every_number_has_bounds() -> None:
-    """What is neither a switch, a text nor a list of networks is in the table."""
-    others = {"private_arms", "access_log", "traces"}
+    """What is neither a switch, a text nor a list is in the table."""
+    others = {"private_arms", "cors_origins", "access_log", "traces"}
     assert set(GatewaySettings.__struct_fields__) == {*BOUNDS, *NETWORKS, *others}
 
 
@@ -58,6 +58,7 @@ def test_settings_survive_the_way_to_a_worker() -> None:
     settings = GatewaySettings(
         body_bytes=5,
         trusted_proxies=("10.0.0.0/8", "::1"),
+        cors_origins=("https://shop.example.com",),
         access_log="-",
         traces="https://collector.example.com:4318/v1/traces",
     )

@@ -9,11 +9,11 @@ import pytest
 from app.gateway.requests import Request
 from app.gateway.settings import GatewaySettings
 from app.gateway.units import JSON_BYTES, reader_of, resolve
-from routing.assignment import assign
-from routing.types import UnitKind, UnitSource
+from routing.assignment import Asked, Plan
+from routing.features import Source, SourceKind
 from tests.app.gateway.stage import Stage, claims_of, read_message, request
 
-BY_USER = UnitSource(kind=UnitKind.HEADER, name="X-User-Id")
+BY_USER = Source(kind=SourceKind.HEADER, name="X-User-Id")
 
 
 def request_of(*headers: tuple[bytes, bytes], query: bytes = b"", body: bytes = b"") -> Request:
@@ -61,7 +61,7 @@ def test_a_header(values: tuple[bytes, ...], unit: str | None) -> None:
 )
 def test_a_cookie(cookie: bytes, unit: str | None) -> None:
     """The first one of exactly that name, without quotes."""
-    source = UnitSource(kind=UnitKind.COOKIE, name="uid")
+    source = Source(kind=SourceKind.COOKIE, name="uid")
     assert reader_of(source)(request_of((b"Cookie", cookie))) == unit
     assert reader_of(source)(request_of()) is None
 
@@ -82,7 +82,7 @@ def test_a_cookie(cookie: bytes, unit: str | None) -> None:
 )
 def test_a_query_parameter(query: bytes, unit: str | None) -> None:
     """The first one of that name, decoded as a form is."""
-    assert reader_of(UnitSource(kind=UnitKind.QUERY, name="uid"))(request_of(query=query)) == unit
+    assert reader_of(Source(kind=SourceKind.QUERY, name="uid"))(request_of(query=query)) == unit
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_a_query_parameter(query: bytes, unit: str | None) -> None:
 )
 def test_a_place_in_a_json_body(body: bytes, unit: str | None) -> None:
     """A text, or a number as its text; anything else is no unit, and nothing raises."""
-    assert reader_of(UnitSource(kind=UnitKind.JSON, name="/user/id"))(request_of(body=body)) == unit
+    assert reader_of(Source(kind=SourceKind.JSON, name="/user/id"))(request_of(body=body)) == unit
 
 
 @pytest.mark.parametrize(
@@ -132,33 +132,33 @@ def test_pointers_are_read_as_their_standard_says(pointer: str, found: object) -
 def test_a_body_that_is_too_long_has_no_unit() -> None:
     """It is not searched."""
     body = b'{"user": "u1", "x": "%b"}' % (b"x" * JSON_BYTES)
-    assert reader_of(UnitSource(kind=UnitKind.JSON, name="/user"))(request_of(body=body)) is None
+    assert reader_of(Source(kind=SourceKind.JSON, name="/user"))(request_of(body=body)) is None
 
 
 @pytest.mark.parametrize(
     ("source", "sent"),
     [
         (BY_USER, request(X_User_Id="u1")),
-        (UnitSource(kind=UnitKind.COOKIE, name="uid"), request(Cookie="a=b; uid=u1; c=d")),
-        (UnitSource(kind=UnitKind.QUERY, name="uid"), request(path="/r/bid?a=b&uid=u%31")),
+        (Source(kind=SourceKind.COOKIE, name="uid"), request(Cookie="a=b; uid=u1; c=d")),
+        (Source(kind=SourceKind.QUERY, name="uid"), request(path="/r/bid?a=b&uid=u%31")),
         (
-            UnitSource(kind=UnitKind.JSON, name="/user/ids/0"),
+            Source(kind=SourceKind.JSON, name="/user/ids/0"),
             request("POST", body=b'{"user": {"ids": ["u1"]}}'),
         ),
     ],
 )
-async def test_the_unit_is_found_wherever_it_is(stage: Stage, source: UnitSource, sent: bytes) -> None:
+async def test_the_unit_is_found_wherever_it_is(stage: Stage, source: Source, sent: bytes) -> None:
     """The same unit has the same hash, whether in a header, a cookie, the query or the body."""
     route = stage.route(unit=source)
     claims = claims_of(await stage.send(sent))
-    reference = assign(route, "u1", 0)
+    reference = Plan(route).assign(Asked("u1", 0))
     assert (claims.unit_hash, claims.has_unit) == (reference.unit_hash, True)
 
 
 @pytest.mark.parametrize("body", [b"not json", b"{}", b'{"user": true}', b'{"user": ""}', b"[" * 100_000])
 async def test_an_unreadable_unit_is_counted(stage: Stage, body: bytes) -> None:
     """A request without its declared unit is its own unit."""
-    stage.route(unit=UnitSource(kind=UnitKind.JSON, name="/user"))
+    stage.route(unit=Source(kind=SourceKind.JSON, name="/user"))
     answer = await stage.ask("POST", body=body)
     assert answer.status == 200
     assert claims_of(answer).has_unit is False
@@ -167,7 +167,7 @@ async def test_an_unreadable_unit_is_counted(stage: Stage, body: bytes) -> None:
 
 async def test_a_unit_in_a_body_is_waited_for(stage: Stage) -> None:
     """A body that comes in chunks, over time, is searched whole, then forwarded whole."""
-    route = stage.route(unit=UnitSource(kind=UnitKind.JSON, name="/user"))
+    route = stage.route(unit=Source(kind=SourceKind.JSON, name="/user"))
     reader, writer = await stage.connect()
     writer.write(b"POST /r/bid HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
     for piece in (b'{"us', b'er": "u', b'1"}'):
@@ -176,7 +176,7 @@ async def test_a_unit_in_a_body_is_waited_for(stage: Stage) -> None:
     assert stage.champion.connections + stage.challenger.connections == 0
     writer.write(b"0\r\n\r\n")
     answer = await asyncio.wait_for(read_message(reader), 10)
-    assert claims_of(answer).unit_hash == assign(route, "u1", 0).unit_hash
+    assert claims_of(answer).unit_hash == Plan(route).assign(Asked("u1", 0)).unit_hash
     (seen,) = stage.champion.seen + stage.challenger.seen
     assert seen.body == b'{"user": "u1"}'
     writer.close()
@@ -184,7 +184,7 @@ async def test_a_unit_in_a_body_is_waited_for(stage: Stage) -> None:
 
 async def test_a_body_beyond_what_is_searched_is_still_forwarded(stage: Stage) -> None:
     """It has no unit, and arrives whole."""
-    stage.route(0, unit=UnitSource(kind=UnitKind.JSON, name="/user"))
+    stage.route(0, unit=Source(kind=SourceKind.JSON, name="/user"))
     body = b'{"user": "u1", "x": "%b"}' % (b"x" * 3 * JSON_BYTES)
     answer = await stage.ask("POST", body=body)
     assert (answer.status, claims_of(answer).has_unit) == (200, False)

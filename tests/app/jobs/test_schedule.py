@@ -16,6 +16,7 @@ from sqlalchemy import update
 from app.clock import now_ms
 from app.db import rollups, tables
 from app.db.errors import DatabaseUnavailable
+from app.db.overrides import StoredOverride, insert_override
 from app.db.routes import StoredRoute
 from app.db.session import Connection, Database
 from app.db.tables import DECISIONS
@@ -45,7 +46,7 @@ from tests.app.db.stage import (
 
 QUIET = {"old": (1_000, 0), "new": (1_000, 0)}
 BAD = {"old": 0, "new": 500}
-NO_FAILURES = {"record": 0, "evaluate": 0, "publish": 0}
+NO_FAILURES = {"record": 0, "evaluate": 0, "learn": 0, "expire": 0, "publish": 0}
 
 
 async def put_present(
@@ -228,7 +229,7 @@ async def test_a_database_that_is_away_is_counted_and_waited_for(
     broken = Broken(database.engine.url.render_as_string(hide_password=False))
     jobs = Jobs(broken, tmp_path, gateways.publish)
     await jobs.turn()
-    assert jobs.status.failures == {**NO_FAILURES, "record": 1, "evaluate": 1}
+    assert jobs.status.failures == {**NO_FAILURES, "record": 1, "evaluate": 1, "learn": 1, "expire": 1}
     assert (jobs.status.recorded_at_ms, jobs.status.evaluated_at_ms) == (0, 0)
     broken.broken = False
     await jobs.turn()
@@ -244,7 +245,18 @@ async def test_what_another_version_wrote_is_counted(database: Database, jobs: J
         newer = update(tables.rollouts).values(state='{"champion": "old", "weights": "by magic"}')
         await connection.execute(newer.where(tables.rollouts.c.route_id == route.id))
     await jobs.turn()
-    assert jobs.status.failures == {**NO_FAILURES, "evaluate": 1}
+    assert jobs.status.failures == {**NO_FAILURES, "evaluate": 1, "learn": 1}
+
+
+async def test_a_turn_notes_what_has_expired(database: Database, jobs: Jobs, gateways: Gateways) -> None:
+    """On the timeline, before it tells the gateways."""
+    route = await put_present(database)
+    async with database.transaction() as connection:
+        old = StoredOverride(0, "new", route.arm_ids["new"], (), 1, 1, 1, "ann", "for a while", 0)
+        await insert_override(connection, route.id, old)
+    await jobs.turn()
+    assert (await timeline_of(database, route))[-1].kind is Kind.OVERRIDE_EXPIRED
+    assert (gateways.told, jobs.status.failures) == (1, NO_FAILURES)
 
 
 async def test_gateways_that_could_not_be_told_are_told_in_the_next_turn(

@@ -1,0 +1,104 @@
+"""Which arm would it be? Asked by who calls the arm itself, or only wants to know which variant to show."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import msgspec
+
+from app.gateway.contexts import NamedSubject
+from app.gateway.decisions import event_of
+from app.gateway.endpoints import NO_SNAPSHOT, RETRY, Endpoint
+from app.gateway.replies import JSON
+from routing.types import TOTAL_BP
+
+if TYPE_CHECKING:
+    from app.gateway.decisions import Decision
+    from app.gateway.snapshots import Routing
+    from app.gateway.worker import Worker
+    from routing.types import Route
+
+QUESTION_BYTES = 1024 * 1024
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """For whom an assignment is asked: the unit, features of its context by name, the arm to be forced."""
+
+    unit: str | None
+    context: Mapping[str, object]
+    forced: bytes | None
+
+
+def decision_of(worker: Worker, routing: Routing, route: Route, asked: Asked) -> Decision:
+    """What is decided for whom it is asked; recorded nowhere yet."""
+    plan = worker.plan(routing, route)
+    encoder = plan.encoder
+    context = None if encoder is None else encoder.read(asked.context)
+    subject = NamedSubject(asked.unit, context)
+    return worker.decide(routing, plan, asked.unit, asked.forced, context, subject)
+
+
+class DecideBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What may be sent to decide. `context` is for routes that declare features of it; weights need none."""
+
+    unit: str | None = None
+    context: dict[str, Any] = {}
+
+
+class Question(Endpoint):
+    """A question for assignments: pages may ask it, and it is counted, under the name `call`."""
+
+    is_shared = True
+    call: ClassVar[str]
+
+    def answer(self, status: int, body: bytes, content_type: bytes = JSON, lines: bytes = b"") -> None:
+        counters = self.worker.counters
+        counters.add("kingmaker_questions_total", "call", self.call, "code", str(status))
+        super().answer(status, body, content_type, lines)
+
+    def record(self, decision: Decision) -> None:
+        """Writes down a decision that only was asked for."""
+        self.worker.spool.append(event_of(decision))
+
+
+class Decide(Question):
+    """`POST /v1/decide/{route}`: the assignment alone."""
+
+    call = "decide"
+
+    def respond(self, body: bytes) -> None:
+        routing = self.worker.routing
+        if routing is None:
+            self.refuse(503, NO_SNAPSHOT, RETRY)
+            return
+        try:
+            wanted = msgspec.json.decode(body or b"{}", type=DecideBody)
+        except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
+            self.refuse(422, f"body is not a decide request: {error}")
+            return
+        self._decide(routing, Asked(wanted.unit or None, wanted.context, self.request.forced))
+
+    def _decide(self, routing: Routing, asked: Asked) -> None:
+        name = self.request.path.removeprefix("/v1/decide/")
+        route = routing.table.by_name(name)
+        if route is None:
+            self.refuse(404, f"route must be one of the gateway's, got {name!r}")
+            return
+        decision = decision_of(self.worker, routing, route, asked)
+        self.record(decision)
+        assignment = decision.assignment
+        names = {arm.id: arm.name for arm in route.arms}
+        answer = {
+            "decision": decision.token,
+            "route": route.name,
+            "arm": assignment.arm.name,
+            "url": assignment.arm.url,
+            "reason": assignment.reason,
+            "propensity": assignment.propensity_bp / TOTAL_BP,
+            "probabilities": {
+                names[arm_id]: bp / TOTAL_BP for arm_id, bp in assignment.probabilities.items()
+            },
+            "snapshot": routing.version,
+        }
+        self.answer(200, msgspec.json.encode(answer))

@@ -1,0 +1,93 @@
+"""When is what clients report safe? It is answered only once what was accepted is on disk."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from app.gateway import exposures, outcomes
+from app.gateway.endpoints import NO_SNAPSHOT, RETRY, Endpoint
+from app.gateway.entries import BodyRefused, TooMany, Verdict, parse
+
+if TYPE_CHECKING:
+    from app.events.spool import SpoolError
+    from routing.snapshot import RouteTable
+
+REPORT_BYTES = 8 * 1024 * 1024
+
+Judge = Callable[..., Verdict[Any]]
+
+
+class Reports(Endpoint):
+    """Reports of one kind: which are accepted, and how they are counted."""
+
+    is_shared = True
+    name: ClassVar[str]
+    judge: ClassVar[Judge]
+    accepted: ClassVar[str]
+    rejected: ClassVar[str]
+
+    def respond(self, body: bytes) -> None:
+        routing = self.worker.routing
+        if routing is None:
+            self.refuse(503, NO_SNAPSHOT, RETRY)
+            return
+        try:
+            entries = parse(body, self.request.field(b"content-type") or b"", self.name)
+        except BodyRefused as error:
+            self.refuse(413 if isinstance(error, TooMany) else 422, str(error))
+            return
+        verdict: Verdict[Any] = Verdict()
+        now_ms = time.time_ns() // 1_000_000
+        work = partial(self._judge, entries, routing.table, now_ms, verdict)
+        self.in_slices(len(entries), work, partial(self._commit, verdict))
+
+    def _judge(
+        self,
+        entries: Sequence[object],
+        table: RouteTable,
+        now_ms: int,
+        verdict: Verdict[Any],
+        first: int,
+        end: int,
+    ) -> None:
+        self.judge(entries[first:end], table, now_ms, verdict, first)
+
+    def _commit(self, verdict: Verdict[Any]) -> None:
+        if not verdict.accepted:
+            self._report(verdict, None)
+            return
+        self.worker.spool.commit(verdict.accepted, partial(self._on_committed, verdict))
+
+    def _on_committed(self, verdict: Verdict[Any], error: SpoolError | None) -> None:
+        self.worker.loop.call_soon_threadsafe(self._report, verdict, error)
+
+    def _report(self, verdict: Verdict[Any], error: SpoolError | None) -> None:
+        if error is not None:
+            self.refuse(503, f"{self.name} could not be made durable: {error}", RETRY)
+            return
+        counters = self.worker.counters
+        counters.add(self.accepted, by=len(verdict.accepted))
+        for rejection in verdict.rejected:
+            counters.add(self.rejected, "code", rejection.code)
+        self.answer(202 if verdict.accepted or not verdict.rejected else 422, verdict.document())
+
+
+class Outcomes(Reports):
+    """`POST /v1/outcomes`: what became of decisions."""
+
+    name = "outcomes"
+    judge = staticmethod(outcomes.judge)
+    accepted = "kingmaker_outcomes_accepted_total"
+    rejected = "kingmaker_outcomes_rejected_total"
+
+
+class Exposures(Reports):
+    """`POST /v1/exposures`: which decisions were put to use."""
+
+    name = "exposures"
+    judge = staticmethod(exposures.judge)
+    accepted = "kingmaker_exposures_accepted_total"
+    rejected = "kingmaker_exposures_rejected_total"

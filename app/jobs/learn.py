@@ -1,0 +1,165 @@
+"""What have mature decisions taught each route's bandit, and when are gateways told?
+
+The decisions that were learnt from are removed in one transaction with the sums that follow, and only if
+nobody else has learnt meanwhile: a learner that dies, or that another one overtakes, has written nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from app.db import bandits, pending
+from app.db.bandits import BanditState
+from app.db.routes import StoredRoute, load_by_id, load_routes
+from app.db.session import Connection, Database
+from app.db.timeline import Entry, Kind
+from policies.lessons import Knowledge, Lessons, Mature, lessons_of
+from routing.linear_model import BadModel
+
+LEARNER = "learner"
+"""The actor of what the learner does by itself."""
+
+BATCH_DECISIONS = 2_000
+
+CHECK_MS = 10_000
+"""How often what is known of a route is read to see whether it is whole, when there is nothing to learn."""
+
+REPAIR_MS = 60_000
+"""What is damaged again within that time after it was begun anew is left to people."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Lecture:
+    """What a learner has read: how far a bandit is, what it knows, and the decisions that come next."""
+
+    state: BanditState
+    known: Knowledge
+    decisions: dict[str, Mature]
+    is_last: bool
+
+
+class Learner:
+    """The learner of one installation; several do no harm. It learns from `batch` decisions at a time.
+
+    Mutable state: `_last`, the id of the route that was taught last, so that others are first next time;
+    `_checked_at_ms`, when what is known of each route was last read.
+    """
+
+    def __init__(self, database: Database, batch: int = BATCH_DECISIONS) -> None:
+        self._database = database
+        self._batch = batch
+        self._last = 0
+        self._checked_at_ms: dict[int, int] = {}
+
+    async def routes(self) -> list[StoredRoute]:
+        """The routes that have a bandit, in turn. What was learnt for others is forgotten.
+
+        Raises:
+            DatabaseUnavailable: the database cannot be reached.
+        """
+        async with self._database.read() as connection:
+            routes = [route for route in await load_routes(connection) if route.spec.bandit is not None]
+            ids = [route.id for route in routes]
+            has_others = await bandits.has_others(connection, ids)
+        if has_others:
+            async with self._database.transaction() as connection:
+                await bandits.forget_others(connection, ids)
+        return sorted(routes, key=lambda route: (route.id <= self._last, route.id))
+
+    async def learn(self, route: StoredRoute, seen_through_ms: int, now_ms: int) -> bool:
+        """Learn from a batch of a route's mature decisions; True when there may be more.
+
+        What was learnt under another declaration is forgotten first, and the log learnt anew.
+        `seen_through_ms`: all events before this moment are in the database; 0: who knows.
+
+        Raises:
+            BadModel: what is known is damaged; the log is learnt anew.
+            Conflict: somebody else has learnt meanwhile; nothing was written.
+        """
+        lessons = lessons_of(route.spec)
+        if lessons is None:
+            return False
+        self._last = route.id
+        async with self._database.read() as connection:
+            state = await bandits.find_state(connection, route.id)
+        if state is None or state.meaning != lessons.meaning:
+            return await self._begin(route, lessons, now_ms)
+        try:
+            lecture = await self._prepare(route, lessons, seen_through_ms, now_ms)
+        except BadModel as error:
+            await self._repair(route, lessons, error, now_ms)
+            raise
+        return lecture is not None and await self._teach(route, lessons, lecture, now_ms)
+
+    async def publish(self, now_ms: int) -> None:
+        """Have gateways told what was learnt, if it is time.
+
+        Raises:
+            DatabaseUnavailable: the database cannot be reached.
+        """
+        async with self._database.read() as connection:
+            if not await bandits.is_news(connection, now_ms):
+                return
+        async with self._database.transaction() as connection:
+            await bandits.publish(connection, now_ms)
+
+    async def _begin(self, route: StoredRoute, lessons: Lessons, now_ms: int) -> bool:
+        """False when the route has been declared otherwise meanwhile: the next turn knows how."""
+        async with self._database.transaction() as connection:
+            if not await _is_declared(connection, route, lessons):
+                return False
+            await bandits.begin(connection, route, lessons, now_ms)
+        return True
+
+    async def _prepare(
+        self, route: StoredRoute, lessons: Lessons, seen_through_ms: int, now_ms: int
+    ) -> _Lecture | None:
+        """What is to be learnt, as one state of the database; None when that is nothing."""
+        async with self._database.read() as connection:
+            state = await bandits.find_state(connection, route.id)
+            if state is None:
+                return None
+            found = await pending.due(connection, route.id, seen_through_ms, self._batch)
+            is_last = len(found) < self._batch and seen_through_ms > 0
+            has_news = bool(found) or (is_last and not state.caught_up)
+            if not has_news and self._is_checked(route.id, now_ms):
+                return None
+            arm_ids = set(route.arm_ids.values())
+            known = await bandits.load_knowledge(connection, state, arm_ids, lessons.width)
+        self._checked_at_ms[route.id] = now_ms
+        return _Lecture(state, known, found, is_last) if has_news else None
+
+    async def _teach(self, route: StoredRoute, lessons: Lessons, lecture: _Lecture, now_ms: int) -> bool:
+        decisions, arm_ids = list(lecture.decisions.values()), set(route.arm_ids.values())
+        known, changed = await asyncio.to_thread(lessons.learn, lecture.known, decisions, arm_ids)
+        async with self._database.transaction() as connection:
+            await bandits.save(
+                connection,
+                lecture.state,
+                known,
+                changed,
+                list(lecture.decisions),
+                caught_up=lecture.is_last,
+                now_ms=now_ms,
+            )
+        return not lecture.is_last
+
+    async def _repair(self, route: StoredRoute, lessons: Lessons, error: BadModel, now_ms: int) -> None:
+        async with self._database.transaction() as connection:
+            state = await bandits.find_state(connection, route.id)
+            was_just_begun = state is not None and 0 <= now_ms - state.begun_at_ms < REPAIR_MS
+            if was_just_begun or not await _is_declared(connection, route, lessons):
+                return
+            entry = Entry(Kind.BANDIT_REBUILT, LEARNER, f"what was learnt is damaged: {error}")
+            await bandits.rebuild(connection, route, lessons, entry, now_ms)
+
+    def _is_checked(self, route_id: int, now_ms: int) -> bool:
+        return 0 <= now_ms - self._checked_at_ms.get(route_id, 0) < CHECK_MS
+
+
+async def _is_declared(connection: Connection, route: StoredRoute, lessons: Lessons) -> bool:
+    """Whether a route still learns in this way."""
+    present = (await load_by_id(connection, (route.id,))).get(route.id)
+    wanted = None if present is None else lessons_of(present.spec)
+    return wanted is not None and wanted.meaning == lessons.meaning
