@@ -9,7 +9,19 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from app.commands import comparison, demo, history, keys, rollouts, routes, serving, shadow
+from app.commands import (
+    bandits,
+    comparison,
+    demo,
+    history,
+    keys,
+    off_policy,
+    overrides,
+    rollouts,
+    routes,
+    serving,
+    shadow,
+)
 from app.db.errors import DatabaseError
 from app.settings import BadSettings
 from policies.errors import PolicyError
@@ -52,6 +64,8 @@ def _version(asked: bool) -> None:
 
 app = typer.Typer(cls=_Commands, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
 _get = typer.Typer(no_args_is_help=True, help="Show routes, and what is going on in them.")
+_bandit = typer.Typer(no_args_is_help=True, help="Act on what the bandit of a route has learnt.")
+_override = typer.Typer(no_args_is_help=True, help="Pin requests to an arm, and ask which arm one would get.")
 _keys = typer.Typer(no_args_is_help=True, help="Make, list and delete API keys, in the database itself.")
 
 
@@ -86,6 +100,7 @@ _COMMANDS: tuple[Callable[..., None], ...] = (
     rollouts.kill,
     history.timeline,
     comparison.compare,
+    off_policy.evaluate_policy,
 )
 _GET: dict[str, Callable[..., None]] = {
     "routes": routes.get_routes,
@@ -95,6 +110,16 @@ _GET: dict[str, Callable[..., None]] = {
     "metrics": history.get_metrics,
     "champion": history.get_champion,
     "shadow": shadow.get_shadow,
+    "bandit": bandits.get_bandit,
+}
+_BANDIT: dict[str, Callable[..., None]] = {
+    "rebuild": bandits.rebuild,
+}
+_OVERRIDE: dict[str, Callable[..., None]] = {
+    "add": overrides.add,
+    "list": overrides.list_overrides,
+    "remove": overrides.remove,
+    "dry-run": overrides.dry_run,
 }
 _KEYS: dict[str, Callable[..., None]] = {
     "create": keys.create,
@@ -106,7 +131,13 @@ for _command in _COMMANDS:
     app.command()(_command)
 for _name, _command in _GET.items():
     _get.command(_name)(_command)
+for _name, _command in _BANDIT.items():
+    _bandit.command(_name)(_command)
+for _name, _command in _OVERRIDE.items():
+    _override.command(_name)(_command)
 for _name, _command in _KEYS.items():
     _keys.command(_name)(_command)
 app.add_typer(_get, name="get")
+app.add_typer(_bandit, name="bandit")
+app.add_typer(_override, name="override")
 app.add_typer(_keys, name="keys")

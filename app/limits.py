@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 from app.durations import parse_duration
@@ -79,7 +80,9 @@ def _limit(name: str, value: object, where: str) -> Limits:
 
 def _reader(name: str) -> Callable[[object], object]:
     if name in NETWORKS:
-        return _names
+        return partial(_names, kind="networks")
+    if name == "cors_origins":
+        return partial(_names, kind="origins")
     if name.endswith("_seconds"):
         return _seconds
     if name.endswith(("_bytes", "_rate")):
@@ -88,13 +91,13 @@ def _reader(name: str) -> Callable[[object], object]:
     return others.get(name, _count)
 
 
-def _names(value: object) -> tuple[str, ...]:
+def _names(value: object, kind: str) -> tuple[str, ...]:
     """A list, or names between commas."""
     if isinstance(value, str):
         return tuple(part.strip() for part in value.split(",") if part.strip())
     if isinstance(value, list) and all(isinstance(part, str) for part in value):
         return tuple(value)
-    raise ValueError("must be a list of networks")
+    raise ValueError(f"must be a list of {kind}")
 
 
 def _seconds(value: object) -> float:

@@ -14,6 +14,9 @@ from app.gateway.parent import DRAINING, FAILED, LAME_DUCK_SIGNAL, READY
 
 READY_SECONDS = 30.0
 
+_ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1"}
+"""Each worker has one core, and its matrices are small: numpy's own threads would only wait beside it."""
+
 
 class WorkersNotReady(Exception):
     """The gateway's workers did not come up."""
@@ -55,7 +58,7 @@ class WorkerProcess:
                 stdin=PIPE,
                 stdout=PIPE,
                 pass_fds=(options.listener_fd, stdout_fd),
-                env={**os.environ, **options.variables()},
+                env={**_ONE_THREAD, **os.environ, **options.variables()},
             )
         finally:
             os.close(stdout_fd)

@@ -19,7 +19,7 @@ def demo(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Watch a challenger earn its crown, then a broken one lose all.
+    """Watch a challenger earn its crown, and a broken one fail.
 
     It runs on real data, with servers and a folder of its own.
     """

@@ -89,7 +89,7 @@ def timeline(
     key: Key = None,
     as_json: Json = False,
 ) -> None:
-    """Everything that changed a route, newest first: what, who, why."""
+    """What changed a route, newest first: who did it, and why."""
     with connect(server, key) as control:
         show(control.get("routes", route, "timeline", limit=limit, before=before), as_json, _draw_timeline)
 

@@ -28,6 +28,13 @@ Arm = Annotated[
 ]
 
 
+_SPLITS = {
+    "weights": "by weights",
+    "thompson": "by Thompson sampling (kingmaker get bandit)",
+    "apprentice": "the champion alone, while a bandit learns (kingmaker get bandit)",
+}
+
+
 def start(
     route: Route,
     arm: Annotated[str, typer.Argument(metavar="ARM", show_default=False, help="The challenger.")],
@@ -124,7 +131,7 @@ def kill(
     key: Key = None,
     as_json: Json = False,
 ) -> None:
-    """Throw the kill switch: all traffic to the champion at once.
+    """Throw the kill switch: all traffic to the champion.
 
     With --local it needs no control plane, database or Redis: a signed command in the data folder reaches the
     workers of this machine. It holds, whatever the control plane says, until it is turned off in the same way
@@ -172,6 +179,7 @@ def _draw(rollout: dict[str, Any]) -> Iterator[RenderableType]:
             "champion": rollout["champion"],
             "previous champion": rollout["previous_champion"],
             "goal": rollout["goal"],
+            "split": _SPLITS[rollout["mode"]],
             "kill switch": "ON: all traffic goes to the champion" if rollout["kill_switch"] else "off",
             "automatic steps": "suspended (kingmaker resume)" if rollout["suspended"] else "on",
             "epoch": rollout["epoch"],

@@ -45,7 +45,7 @@ def apply(
     key: Key = None,
     as_json: Json = False,
 ) -> None:
-    """Declare the routes of a file: all, or none if one is refused.
+    """Declare the routes of a file: all of them, or none.
 
     Role and split are initial values: where they have been moved since, they stay, unless --take-over.
     """
@@ -65,7 +65,7 @@ def export(
     key: Key = None,
     as_json: Json = False,
 ) -> None:
-    """Print routes as a file for `apply`, every default written out."""
+    """Print routes as a file for `apply`, with all defaults."""
     with connect(server, key) as control:
         found = [control.get("routes", route)] if route else control.get("routes")["routes"]
     content = found[0] if route else {"routes": found}

@@ -39,7 +39,7 @@ def serve(
     workers: Workers = None,
     limit: Limit = None,
 ) -> None:
-    """Run everything: gateway, control plane, recorder, evaluator."""
+    """Run everything: gateway, control plane and worker."""
     settings = settings_of(
         config,
         limit,
@@ -63,7 +63,7 @@ def gateway(
     workers: Workers = None,
     limit: Limit = None,
 ) -> None:
-    """Run the gateway alone, from the snapshot in the data folder."""
+    """Run the gateway alone, from the data folder's snapshot."""
     settings = settings_of(
         config,
         limit,

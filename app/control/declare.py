@@ -7,23 +7,24 @@ route again leaves them as they are and says so, unless it is told to take over.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from app.control.documents import BadDeclaration, document_of, plain
+from app.control.pins import require_unpinned
 from app.db import rollouts, routes
 from app.db.errors import Conflict, NotFound
 from app.db.routes import Placement, StoredRoute
 from app.db.session import Connection
 from app.db.timeline import Entry, Kind
 from policies.errors import BadSpec, IllegalTransition
-from policies.lifecycle import Rollout, begin, set_split, with_arms
-from policies.spec import ArmSpec, RouteSpec
+from policies.lifecycle import Rollout, begin, reallocated, set_split, with_arms
+from policies.spec import ArmSpec, RouteSpec, problems
 from policies.types import Missing
 from routing.snapshot import place_of
 from routing.types import TOTAL_BP, Role
 
-_KEYED_BY_NAME = ("arms", "metrics")
+_KEYED_BY_NAME = ("arms", "context", "metrics")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,8 @@ async def declare(
 
     Raises:
         BadDeclaration: a metric would change its meaning.
-        Conflict: another route matches the same requests.
+        Conflict: another route matches the same requests, or a live override needs an arm or a feature that
+            would go.
         IllegalTransition: the change would spoil a trial that runs.
     """
     await _refuse_same_match(connection, spec)
@@ -110,17 +112,28 @@ class _Plan:
         missing = [arm for arm in route.spec.arms if arm.name not in {arm.name for arm in spec.arms}]
         busy = {target.champion, *target.weights}
         stay = tuple(arm for arm in missing if arm.name in busy or not (retire_missing or take_over))
-        moved = [
-            Difference("champion", target.champion, wanted.champion),
-            Difference("split.weights", target.weights, wanted.weights),
-        ]
+        moved = [Difference("champion", target.champion, wanted.champion), _of_splits(target, wanted)]
         absent = [Difference(f"arms.{arm.name}", "in service", "absent") for arm in stay]
         shadows = [arm.name for arm in spec.arms if arm.role is Role.SHADOW and arm.name in busy]
         answering = [Difference(f"arms.{name}.role", roles[name], Role.SHADOW.value) for name in shadows]
         kept = (*(field for field in moved if field.before != field.after), *answering, *absent)
         arms = tuple(_answering(arm) if arm.name in shadows else arm for arm in spec.arms)
-        whole = replace(spec, arms=(*arms, *stay))
+        whole = replace(spec, arms=(*arms, *stay), bandit=target.bandit)
         return cls(whole, target, wanted if stands else route.declared, kept)
+
+
+def _of_splits(target: Placement, wanted: Placement) -> Difference:
+    """How two divisions differ: in their weights, or in what divides."""
+    if target.bandit is None and wanted.bandit is None:
+        return Difference("split.weights", target.weights, wanted.weights)
+    return Difference("split", _shown(target), _shown(wanted))
+
+
+def _shown(placement: Placement) -> dict[str, Any]:
+    bandit = placement.bandit
+    if bandit is None:
+        return {"mode": "weights", "weights": placement.weights}
+    return {"mode": "thompson", **asdict(bandit)}
 
 
 def _answering(arm: ArmSpec) -> ArmSpec:
@@ -139,13 +152,18 @@ async def _create(connection: Connection, spec: RouteSpec, author: Author) -> De
 
 async def _change(connection: Connection, route: StoredRoute, plan: _Plan, author: Author) -> Declared:
     rollout = _moved(route.rollout, plan, author.now_ms)
+    if plan.spec.bandit != route.spec.bandit and rollout.epoch == route.rollout.epoch:
+        rollout = reallocated(rollout, author.now_ms)
     after = routes.placed(plan.spec, rollout)
+    if errors := problems(after):
+        raise BadDeclaration(f"route {route.name!r}", errors)
     changes = differences(route.spec, after)
     if plan.declared != route.declared or changes:
         await routes.update_spec(connection, route.id, plan.spec, plan.declared)
     if not changes:
         return Declared(route, False, (), plan.kept)
     _refuse_spoiling(route, after)
+    await require_unpinned(connection, route, after, author.now_ms)
     arm_ids = await _write_arms(connection, route, after, author.now_ms)
     entry = Entry(Kind.ROUTE_CHANGED, author.actor, author.reason, evidence=changes)
     changing = replace(route, spec=after, arm_ids=arm_ids)

@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import msgspec
 from pydantic import BaseModel, ValidationError
 
+from app.control.features import feature_document, feature_of, source_document, source_of
 from app.control.schemas import (
     ArmDocument,
     DayDocument,
@@ -19,16 +20,15 @@ from app.control.schemas import (
     PredictionDocument,
     RouteDocument,
     SecretReference,
-    SplitDocument,
     TlsDocument,
-    UnitDocument,
 )
+from app.control.splits import bandit_of, split_document, weights_of
 from app.control.upstreams import upstream_document, upstream_of
 from app.durations import format_duration, parse_duration
 from policies.errors import BadSpec
 from policies.metrics import Metric
 from policies.spec import ArmSpec, Guardrail, Policy, RouteSpec, problems
-from routing.types import TOTAL_BP, ArmHeader, Match, Prediction, Role, Tls, UnitKind, UnitSource
+from routing.types import TOTAL_BP, ArmHeader, Match, Prediction, Role, Tls
 
 _SHOWN_CHARACTERS = 100
 _FIXED_MESSAGES = {
@@ -76,9 +76,12 @@ def spec_of(document: RouteDocument) -> RouteSpec:
     spec = RouteSpec(
         name=document.route,
         arms=live,
-        weights=weights_of(document.split.weights, live),
+        weights=weights_of(document.split, live),
+        bandit=bandit_of(document.split),
         match=_match_of(document),
-        unit=_unit_of(document.unit),
+        unit=None if document.unit is None else source_of(document.unit),
+        context=tuple(feature_of(feature) for feature in document.context),
+        segments=tuple(document.segments),
         metrics=tuple(_metric_of(metric) for metric in document.metrics),
         predictions=tuple(_prediction_of(prediction) for prediction in document.predictions),
         policy=_policy_of(document.policy),
@@ -101,13 +104,6 @@ def arm_of(document: ArmDocument) -> ArmSpec:
         sample_bp=sample_of(document.sample),
         tls=tls_of(document.tls),
     )
-
-
-def weights_of(wanted: Mapping[str, int], arms: Sequence[ArmSpec]) -> dict[str, int]:
-    """A whole split: arms that are not named get nothing. A shadow arm has no part in it, not even a 0."""
-    shadows = {arm.name for arm in arms if arm.role is Role.SHADOW}
-    named = {name: share for name, share in wanted.items() if share or name not in shadows}
-    return {**dict.fromkeys((arm.name for arm in arms if arm.answers), 0), **named}
 
 
 def sample_of(share: float | None) -> int:
@@ -134,9 +130,11 @@ def document_of(spec: RouteSpec) -> RouteDocument:
     return RouteDocument(
         route=spec.name,
         match=MatchDocument(path_prefix=spec.match.path_prefix, host=spec.match.host),
-        unit=_unit_document(spec.unit),
+        unit=None if spec.unit is None else source_document(spec.unit),
+        context=[feature_document(feature) for feature in spec.context],
+        segments=list(spec.segments),
         arms=[arm_document(arm) for arm in spec.arms],
-        split=SplitDocument(weights=dict(spec.weights)),
+        split=split_document(spec),
         metrics=[_metric_document(metric) for metric in spec.metrics],
         predictions=[_prediction_document(prediction) for prediction in spec.predictions],
         policy=_policy_document(spec.policy),
@@ -176,17 +174,6 @@ def _match_of(document: RouteDocument) -> Match:
         path_prefix=prefix if prefix is None else prefix.rstrip("/") or prefix[:1],
         host=host if host is None else host.lower(),
     )
-
-
-def _unit_of(document: UnitDocument | None) -> UnitSource | None:
-    if document is None:
-        return None
-    ((kind, name),) = plain(document).items()
-    return UnitSource(kind=UnitKind(kind), name=name)
-
-
-def _unit_document(unit: UnitSource | None) -> UnitDocument | None:
-    return None if unit is None else UnitDocument.model_validate({unit.kind.value: unit.name})
 
 
 def _metric_of(document: MetricDocument) -> Metric:

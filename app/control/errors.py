@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from app.control.documents import BadDeclaration, field_errors
 from app.control.views import FieldError, Problem
 from app.db.errors import Conflict, DatabaseUnavailable, NotFound
-from policies.errors import BadSpec, IllegalTransition
+from policies.errors import BadSpec, CannotJudge, IllegalTransition
 from routing.errors import BadWeights
 
 PROBLEM_JSON = "application/problem+json"
@@ -34,6 +34,7 @@ STATUSES: dict[type[Exception], HTTPStatus] = {
     BadDeclaration: HTTPStatus.UNPROCESSABLE_ENTITY,
     BadSpec: HTTPStatus.UNPROCESSABLE_ENTITY,
     BadWeights: HTTPStatus.UNPROCESSABLE_ENTITY,
+    CannotJudge: HTTPStatus.UNPROCESSABLE_ENTITY,
     NotFound: HTTPStatus.NOT_FOUND,
     Conflict: HTTPStatus.CONFLICT,
     IllegalTransition: HTTPStatus.CONFLICT,
@@ -95,6 +96,8 @@ def _fields(error: Exception) -> Sequence[BadSpec]:
             return (error,)
         case BadWeights():
             return (BadSpec("weights", f"cannot be: {error}"),)
+        case CannotJudge():
+            return (BadSpec("policy", f"cannot be judged: {error.reason}"),)
         case _:
             return ()
 

@@ -31,6 +31,16 @@ _SHADOW: Example = {
 ROUTE: Example = {
     "route": "ad-bidder",
     "unit": {"header": "X-User-Id"},
+    "context": [
+        {
+            "name": "country",
+            "from": {"json": "/context/country"},
+            "type": "categorical",
+            "values": ["DE", "FR", "US"],
+        },
+        {"name": "hour", "from": {"header": "X-Hour"}, "type": "numeric", "min": 0, "max": 23},
+    ],
+    "segments": ["country"],
     "arms": [
         {"name": "logreg-v6", "url": "http://127.0.0.1:9001/score", "role": "champion"},
         {"name": "gbm-v7", "url": "http://127.0.0.1:9002/score"},
@@ -54,6 +64,37 @@ BECAUSE: Example = {"reason": "the quarter ends"}
 ARM_ACTION: Example = {"arm": "gbm-v7", "reason": _WHY}
 START: Example = {"arm": "gbm-v7", "share": 1_000, "reason": _WHY}
 KILL_SWITCH: Example = {"reason": "complaints about gbm-v7"}
+OVERRIDE: Example = {
+    "arm": "gbm-v7",
+    "when": [
+        {"attribute": "unit", "op": "in", "values": ["u1", "u2"]},
+        {"attribute": "context.country", "op": "equals", "values": ["DE"]},
+    ],
+    "share": 10_000,
+    "priority": 100,
+    "expires_at": "2999-12-31T12:00:00Z",
+    "reason": "asked for by the customer",
+}
+DRY_RUN: Example = {
+    "unit": "u1",
+    "method": "POST",
+    "path": "/r/ad-bidder/score?debug=1",
+    "headers": {"X-Hour": "18"},
+    "context": {"country": "DE"},
+    "force_arm": "gbm-v7",
+    "at": _AT,
+}
+OFF_POLICY_QUESTION: Example = {
+    "route": "ad-bidder",
+    "policy": {"kind": "weights", "weights": {"logreg-v6": 5_000, "gbm-v7": 5_000}},
+    "reward": {"expression": "revenue - 0.5 * cost", "default": 0.0},
+    "from": "2026-01-01T00:00:00Z",
+    "to": _AT,
+    "clip": 20.0,
+    "level": 0.95,
+    "folds": 5,
+    "most": 100_000,
+}
 NEW_KEY: Example = {"name": "ci", "role": "operator"}
 
 ROUTES: Example = {"routes": [ROUTE]}
@@ -70,6 +111,7 @@ ROLLOUT: Example = {
     "champion": "logreg-v6",
     "previous_champion": "logreg-v5",
     "phase": "trial",
+    "mode": "weights",
     "weights": _WEIGHTS,
     "suspended": False,
     "kill_switch": False,
@@ -150,6 +192,59 @@ CHAMPION: Example = {
     "until": "2026-03-01T08:00:00Z",
     "crowned": _ENTRY,
 }
+MADE_OVERRIDE: Example = {
+    **OVERRIDE,
+    "id": 12,
+    "author": "ci",
+    "created_at": _AT,
+    "state": "active",
+    "matched": {"last_hour": 311, "last_day": 7_400, "last_at": _AT},
+}
+OVERRIDES: Example = {"overrides": [MADE_OVERRIDE]}
+DRY_RUN_ANSWER: Example = {
+    "route": "ad-bidder",
+    "at": _AT,
+    "unit": "u1",
+    "arm": "gbm-v7",
+    "reason": "OVERRIDE",
+    "propensity": 1.0,
+    "probabilities": {"gbm-v7": 1.0},
+    "override": 12,
+    "context": {"values": {"country": "DE", "hour": 18.0}, "missing": [], "unknown": []},
+    "steps": [
+        {"step": "kill_switch", "outcome": "off"},
+        {"step": "forced_arm", "outcome": "not_allowed", "arm": "gbm-v7"},
+        {
+            "step": "override",
+            "override": 14,
+            "arm": "logreg-v6",
+            "priority": 200,
+            "outcome": "condition",
+            "miss": {
+                "condition": 0,
+                "attribute": "header.x-app",
+                "op": "semver_lt",
+                "values": ["2.0.0"],
+                "value": "2.1.0",
+            },
+            "share": 10_000,
+        },
+        {
+            "step": "override",
+            "override": 12,
+            "arm": "gbm-v7",
+            "priority": 100,
+            "outcome": "matched",
+            "share": 10_000,
+        },
+        {
+            "step": "split",
+            "outcome": "preceded",
+            "bucket": 4_711,
+            "share": {"arm": "logreg-v6", "start": 1_000, "end": 10_000},
+        },
+    ],
+}
 METRICS: Example = {
     "days": [
         {
@@ -165,6 +260,78 @@ METRICS: Example = {
 KEY: Example = {"id": 1, "name": "ci", "role": "operator", "created_at": _AT}
 KEYS: Example = {"keys": [KEY]}
 CREATED_KEY: Example = {**KEY, "key": "km_shown-this-once"}
+BANDIT: Example = {
+    "route": "ad-bidder",
+    "mode": "live",
+    "reward": {"expression": "revenue - 0.5 * cost", "default": 0.0},
+    "floor": 100,
+    "caps": {"gbm-v7": 5_000},
+    "discount": 0.99,
+    "warm_up": 100,
+    "learning_since": _AT,
+    "learned_at": _AT,
+    "pending": {"decisions": 1_200, "first_due": _AT},
+    "unusable": 3,
+    "arms": [
+        {
+            "arm": "gbm-v7",
+            "pulls": 4_100,
+            "rewards": 3_500,
+            "effective_samples": 3_120.5,
+            "warm": True,
+            "mean_reward": 0.21,
+            "share": 4_812.3,
+            "coefficients": [{"column": "intercept", "mean": 0.18, "low": 0.15, "high": 0.21}],
+        }
+    ],
+    "segments": [{"feature": "country", "value": "DE", "n": 412, "shares": {"gbm-v7": 4_990.2}}],
+}
+_ESTIMATE: Example = {
+    "value": 0.0207,
+    "standard_error": 0.0007,
+    "low": 0.0193,
+    "high": 0.0221,
+    "effective_samples": 41_322.3,
+    "mean_weight": 1.0,
+    "max_weight": 5.0,
+    "clipped_share": 0.0,
+    "clipped_weight": 0.0,
+}
+_DIFFERENCE: Example = {"value": 0.0006, "standard_error": 0.0005, "low": -0.0004, "high": 0.0016}
+_METHODS = ("ips", "snips", "direct_method", "doubly_robust")
+OFF_POLICY_EVALUATION: Example = {
+    "route": "ad-bidder",
+    "policy": {"kind": "weights", "weights": {"logreg-v6": 5_000, "gbm-v7": 5_000}},
+    "reward": {"expression": "revenue - 0.5 * cost", "default": 0.0},
+    "since": "2026-01-01T00:00:00Z",
+    "until": _AT,
+    "n": 100_000,
+    "units": 40_000,
+    "left_out": {"without_context": 12},
+    "level": 0.95,
+    "clip": 20.0,
+    "folds": 5,
+    "logged": {**_ESTIMATE, "value": 0.0201, "effective_samples": 100_000.0, "max_weight": 1.0},
+    "estimates": dict.fromkeys(_METHODS, _ESTIMATE),
+    "differences": dict.fromkeys(_METHODS, _DIFFERENCE),
+    "arms": [
+        {
+            "arm": "gbm-v7",
+            "answers": True,
+            "decisions": 10_000,
+            "logged_share": 0.1,
+            "target_share": 0.5,
+            "mean_propensity": 0.1,
+            "max_weight": 5.0,
+            "effective_samples": 10_000.0,
+            "found": 1.0,
+            "found_error": 0.009,
+            "unsupported": 0.0,
+            "unsupported_error": 0.005,
+        }
+    ],
+    "warnings": ["there are more decisions: of those asked for, the newest 100000 were judged"],
+}
 READY: Example = {"status": "ok", "snapshot": 42}
 PROBLEM: Example = {
     "type": "about:blank",

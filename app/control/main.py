@@ -8,7 +8,18 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import RedirectResponse
 
-from app.control.api import arms, health, history, keys, rollouts, routes, shadow
+from app.control.api import (
+    arms,
+    bandits,
+    health,
+    history,
+    keys,
+    off_policy,
+    overrides,
+    rollouts,
+    routes,
+    shadow,
+)
 from app.control.context import Context
 from app.control.errors import RESPONSES, install_error_handlers
 from app.control.views import Problem
@@ -31,7 +42,7 @@ def create_app(context: Context) -> FastAPI:
         generate_unique_id_function=lambda route: route.name,
     )
     api.state.context = context
-    for part in (routes, arms, rollouts, history, shadow, keys):
+    for part in (routes, arms, overrides, rollouts, bandits, history, off_policy, shadow, keys):
         api.include_router(part.router, prefix="/v1", responses=RESPONSES)
     api.include_router(health.router)
     api.add_api_route("/", lambda: RedirectResponse("/docs"), include_in_schema=False)

@@ -12,6 +12,7 @@ from app.control.views import (
     GuardrailView,
     IntervalView,
     KeyView,
+    Mode,
     RolloutView,
     StreakView,
     TrialView,
@@ -20,6 +21,7 @@ from app.db.evaluations import Evaluation
 from app.db.keys import ApiKey
 from app.db.routes import StoredRoute
 from app.db.timeline import Reign, Written
+from policies.bandits import BanditSpec
 from policies.comparison import Interval
 from policies.guardrails import GuardrailReading
 from policies.lifecycle import Rollout, Trial
@@ -39,6 +41,7 @@ def rollout_view(route: StoredRoute) -> RolloutView:
         champion=rollout.champion,
         previous_champion=rollout.previous_champion,
         phase=rollout.phase,
+        mode=_mode(route.spec.bandit),
         weights=dict(rollout.weights),
         suspended=rollout.suspended,
         kill_switch=rollout.kill_switch,
@@ -47,6 +50,12 @@ def rollout_view(route: StoredRoute) -> RolloutView:
         goal=route.spec.goal.name if route.spec.goal is not None else None,
         trials=[_trial(rollout, trial) for trial in rollout.trials],
     )
+
+
+def _mode(bandit: BanditSpec | None) -> Mode:
+    if bandit is None:
+        return Mode.WEIGHTS
+    return Mode.APPRENTICE if bandit.apprentice else Mode.THOMPSON
 
 
 def evaluation_view(evaluation_id: int, evaluation: Evaluation) -> EvaluationView:

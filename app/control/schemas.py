@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, StrictInt
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    StrictBool,
+    StrictInt,
+    ValidationInfo,
+)
+from pydantic import field_validator as _field_validator
 from pydantic import model_validator as _model_validator
 
 from app.control import examples
@@ -12,11 +23,13 @@ from app.durations import parse_duration
 from policies.metrics import Metric
 from policies.spec import Advance, Approval, Guardrail, Policy
 from policies.types import Aggregate, Better, Kind, Missing
+from routing.features import FeatureType, Outside
 from routing.types import TOTAL_BP, Ejection, HealthCheck, Upstream
 
 _POLICY, _GUARDRAIL, _UPSTREAM = Policy(), Guardrail(), Upstream()
 _EJECTION, _HEALTH_CHECK = Ejection(), HealthCheck(path="/")
 _ROUNDING = 1e-9
+_BANDIT_FIELDS = ("reward", "floor", "cap", "discount", "warm_up", "apprentice")
 _METRIC = Metric(name="", kind=Kind.BINARY)
 
 
@@ -31,6 +44,13 @@ def _whole_basis_points(share: float) -> float:
     return share
 
 
+def _instant(value: object) -> datetime:
+    try:
+        return datetime.fromisoformat(value if isinstance(value, str) else "")
+    except ValueError:
+        raise ValueError("must be a time such as 2026-01-31T12:00:00Z") from None
+
+
 def _like(example: examples.Example) -> ConfigDict:
     """The settings of a body that is described by an example."""
     return ConfigDict(extra="forbid", frozen=True, json_schema_extra={"examples": [example]})
@@ -41,6 +61,11 @@ Duration = Annotated[
 ]
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Text = Annotated[str, Field(min_length=1, max_length=500, pattern=r"^[^\x00]*$")]
+Instant = Annotated[
+    datetime,
+    PlainValidator(_instant, json_schema_input_type=datetime),
+    Field(description="RFC 3339.", examples=["2026-01-31T12:00:00Z"]),
+]
 Share = Annotated[StrictInt, Field(gt=0, lt=TOTAL_BP)]
 Sample = Annotated[
     Number,
@@ -64,8 +89,8 @@ class MatchDocument(Document):
     host: str | None = None
 
 
-class UnitDocument(Document):
-    """Where the unit of a request is read: exactly one of these. `json` is a JSON pointer (RFC 6901)."""
+class SourceDocument(Document):
+    """Where something is read in a request: exactly one of these. `json` is a JSON pointer (RFC 6901)."""
 
     header: Text | None = None
     json_pointer: Text | None = Field(default=None, alias="json")
@@ -73,10 +98,36 @@ class UnitDocument(Document):
     query: Text | None = None
 
     @_model_validator(mode="after")
-    def _exactly_one(self) -> UnitDocument:
+    def _exactly_one(self) -> SourceDocument:
         named = [name for name, value in self.model_dump(by_alias=True).items() if value is not None]
         if len(named) != 1:
             raise ValueError(f"must name exactly one of header, json, cookie, query, got {named or 'none'}")
+        return self
+
+
+class FeatureDocument(Document):
+    """A feature of the context, which overrides may look at, and by which a bandit chooses."""
+
+    name: str = Field(examples=["country"])
+    source: SourceDocument = Field(alias="from")
+    type: FeatureType
+    values: list[str] = Field(default=[], description="A categorical's values; any other counts as other.")
+    min: Number | None = Field(default=None, description="A numeric's least value.")
+    max: Number | None = Field(default=None, description="A numeric's greatest value.")
+    outside: Outside = Field(
+        default=Outside.CLIP, description="A number outside the range is its nearest bound, or missing."
+    )
+    buckets: StrictInt | None = Field(
+        default=None, description="Into how many a text's words, or an id, are hashed; by default 16, and 32."
+    )
+    default: StrictBool | Number | str | None = Field(
+        default=None, description="What stands in for a missing value; by default that it is missing counts."
+    )
+
+    @_model_validator(mode="after")
+    def _numeric_has_a_range(self) -> FeatureDocument:
+        if self.type is FeatureType.NUMERIC and (self.min is None or self.max is None):
+            raise ValueError("must name min and max for a numeric feature")
         return self
 
 
@@ -114,11 +165,59 @@ class ArmDocument(Document):
     tls: TlsDocument | None = None
 
 
-class SplitDocument(Document):
-    """How unpinned traffic is divided, in basis points; arms that are not named get nothing."""
+class RewardDocument(Document):
+    """What a decision is worth: a metric's value, or an expression over several, of which more is better."""
 
-    mode: Literal["weights"] = "weights"
-    weights: dict[str, StrictInt] = Field(examples=[{"logreg-v6": 9000, "gbm-v7": 1000}])
+    metric: str | None = Field(default=None, description="Negative where less of it is better.")
+    expression: Text | None = Field(default=None, examples=["revenue - 0.5 * cost"])
+    default: Number = Field(
+        default=0.0, description="Of a decision without an outcome when its attribution window has closed."
+    )
+
+    @_model_validator(mode="after")
+    def _exactly_one(self) -> RewardDocument:
+        if (self.metric is None) is (self.expression is None):
+            raise ValueError("must name exactly one of metric and expression")
+        return self
+
+
+class SplitDocument(Document):
+    """How unpinned traffic is divided: by weights, or by Thompson sampling among all arms that may answer.
+
+    Shares are basis points; arms that weights do not name get nothing.
+    """
+
+    mode: Literal["weights", "thompson"] = "weights"
+    weights: dict[str, StrictInt] | None = Field(default=None, examples=[{"logreg-v6": 9000, "gbm-v7": 1000}])
+    reward: RewardDocument | None = Field(default=None, description="What a bandit maximises.")
+    floor: StrictInt | None = Field(default=None, description="Each arm's least share; by default 100.")
+    cap: dict[str, StrictInt] | None = Field(default=None, description="The greatest share of some arms.")
+    discount: Number | None = Field(
+        default=None, description="What a reward weighs after one more day; by default 1, which forgets none."
+    )
+    warm_up: StrictInt | None = Field(
+        default=None,
+        description="An arm with fewer mature rewards has a uniform share; by default 100.",
+    )
+    apprentice: StrictBool | None = Field(
+        default=None, description="The champion answers, while the bandit learns and is compared with it."
+    )
+
+    @_field_validator("weights", mode="before")
+    @classmethod
+    def _weights_are_shares(cls, weights: object, info: ValidationInfo) -> object:
+        if weights is None and info.data.get("mode") == "weights":
+            raise ValueError("must be shares by arm, got None")
+        return weights
+
+    @_model_validator(mode="after")
+    def _fits_its_mode(self) -> SplitDocument:
+        needed, others = ("weights", _BANDIT_FIELDS) if self.mode == "weights" else ("reward", ("weights",))
+        if getattr(self, needed) is None:
+            raise ValueError(f"must name {needed} in mode {self.mode}")
+        if named := [name for name in others if getattr(self, name) is not None]:
+            raise ValueError(f"must leave out {', '.join(named)} in mode {self.mode}")
+        return self
 
 
 class MetricDocument(Document):
@@ -243,7 +342,11 @@ class RouteDocument(Document):
 
     route: str = Field(examples=["ad-bidder"])
     match: MatchDocument | None = Field(default=None, description="By default the prefix /r/{route}.")
-    unit: UnitDocument | None = Field(default=None, description="By default each request is its own unit.")
+    unit: SourceDocument | None = Field(default=None, description="By default each request is its own unit.")
+    context: list[FeatureDocument] = []
+    segments: list[str] = Field(
+        default=[], description="Categorical or boolean features: the route is also looked at value by value."
+    )
     arms: list[ArmDocument]
     split: SplitDocument
     metrics: list[MetricDocument] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from enum import StrEnum
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -102,6 +103,14 @@ class TrialView(View):
     judged_through: datetime | None
 
 
+class Mode(StrEnum):
+    """What divides unpinned traffic: weights, a bandit, or the champion alone while a bandit learns."""
+
+    WEIGHTS = "weights"
+    THOMPSON = "thompson"
+    APPRENTICE = "apprentice"
+
+
 class RolloutView(View):
     """Where a route's traffic stands."""
 
@@ -111,6 +120,7 @@ class RolloutView(View):
     champion: str
     previous_champion: str | None
     phase: Phase
+    mode: Mode
     weights: dict[str, int]
     suspended: bool
     kill_switch: bool

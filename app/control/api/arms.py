@@ -18,6 +18,7 @@ from app.control.documents import (
     sample_of,
     tls_of,
 )
+from app.control.pins import require_unpinned
 from app.control.schemas import ArmChange, ArmDocument
 from app.db import routes
 from app.db.errors import Conflict, NotFound
@@ -71,13 +72,16 @@ async def change_arm(
     if wanted.url is not None:
         await context.places.require_arm(arm_name, wanted.url)
 
-    async def alter(connection: Connection, route: StoredRoute, _: int) -> tuple[StoredRoute, Entry] | None:
+    async def alter(
+        connection: Connection, route: StoredRoute, at_ms: int
+    ) -> tuple[StoredRoute, Entry] | None:
         before = _arm(route, arm_name)
         after = _checked(_changed(before, wanted))
         if after == before:
             return None
-        await routes.update_arm(connection, route.arm_ids[arm_name], after)
         arms = tuple(after if arm.name == arm_name else arm for arm in route.spec.arms)
+        await require_unpinned(connection, route, replace(route.spec, arms=arms), at_ms)
+        await routes.update_arm(connection, route.arm_ids[arm_name], after)
         shown = [plain(arm_document(arm)) for arm in (before, after)]
         fields = [name for name in ArmChange.model_fields if shown[0].get(name) != shown[1].get(name)]
         entry = Entry(Kind.ARM_CHANGED, caller.name, f"changed {', '.join(fields)}", arm_name)
@@ -95,12 +99,13 @@ async def retire_arm(
     reason: Reason = "retired",
     if_match: IfMatch = None,
 ) -> None:
-    """Take an arm out of service; it must hold no traffic."""
+    """Take an arm out of service; it must hold no traffic, and no override may pin to it."""
 
     async def remove(connection: Connection, route: StoredRoute, at_ms: int) -> tuple[StoredRoute, Entry]:
         _arm(route, arm_name)
         left = tuple(arm for arm in route.spec.arms if arm.name != arm_name)
         wanted = _with_arms(route, left)
+        await require_unpinned(connection, route, wanted.spec, at_ms)
         await routes.retire_arm(connection, route.arm_ids[arm_name], at_ms)
         return wanted, Entry(Kind.ARM_RETIRED, caller.name, reason, arm_name)
 

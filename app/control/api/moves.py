@@ -32,9 +32,20 @@ async def move(context: Context, name: str, decide: Move, if_match: str | None =
         Refused: the route is not at the version that `if_match` names.
         Conflict: somebody else was faster, again and again.
     """
+    return await persist(context, name, _altering(decide), if_match)
+
+
+async def persist(context: Context, name: str, alter: Alter, if_match: str | None = None) -> StoredRoute:
+    """As `change`; if somebody else was faster, once more on what is there, and so on.
+
+    Raises:
+        NotFound, IllegalTransition, BadSpec: as `alter` does.
+        Refused: the route is not at the version that `if_match` names.
+        Conflict: somebody else was faster, again and again.
+    """
     for attempt in range(1, _ATTEMPTS + 1):
         try:
-            return await change(context, name, _altering(decide), if_match)
+            return await change(context, name, alter, if_match)
         except Conflict:
             if attempt == _ATTEMPTS:
                 raise

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from fastapi import APIRouter
 
-from app.control.api.moves import Move, move
+from app.control.api.moves import Move, move, persist
 from app.control.api.parameters import IfMatch, Reason, RouteName, Scope
 from app.control.auth import Operator, Viewer
-from app.control.documents import weights_of
+from app.control.documents import BadDeclaration, plain
 from app.control.presentation import rollout_view
 from app.control.schemas import ArmAction, Because, KillSwitch, SplitChange, StartAction
+from app.control.splits import bandit_of, split_document, weights_of
 from app.control.views import RolloutView
+from app.db import routes
 from app.db.routes import StoredRoute, load_route
+from app.db.session import Connection
 from app.db.timeline import Entry, Kind
 from policies import lifecycle
 from policies.errors import BadSpec, IllegalTransition
 from policies.lifecycle import Rollout
+from policies.spec import RouteSpec, problems
 from policies.types import Action, Phase
 from routing.types import Role
 
@@ -37,17 +42,29 @@ async def read_rollout(name: RouteName, context: Scope, _: Viewer) -> RolloutVie
 async def set_split(
     name: RouteName, change: SplitChange, context: Scope, caller: Operator, if_match: IfMatch = None
 ) -> RolloutView:
-    """Divide the traffic anew. In the middle of a trial this suspends automatic steps until `resume`."""
+    """Divide the traffic anew: by weights, or by a bandit, which ends trials.
 
-    def decide(route: StoredRoute, at_ms: int) -> tuple[Rollout, Entry] | None:
-        weights = weights_of(change.weights, route.spec.arms)
+    Weights in the middle of a trial suspend automatic steps until `resume`.
+    """
+
+    async def alter(
+        connection: Connection, route: StoredRoute, at_ms: int
+    ) -> tuple[StoredRoute, Entry] | None:
+        weights = weights_of(change, route.spec.arms)
         _require_no_shadows(route, weights)
-        if weights == route.rollout.weights:
+        wanted = replace(route.spec, bandit=bandit_of(change))
+        _require_sound(wanted)
+        same_mode = wanted.bandit == route.spec.bandit
+        if same_mode and weights == route.rollout.weights:
             return None
-        entry = Entry(Kind.SPLIT_CHANGED, caller.name, change.reason)
-        return lifecycle.set_split(route.rollout, weights, at_ms), entry
+        rollout = lifecycle.set_split(route.rollout, weights, at_ms)
+        if not same_mode:
+            await routes.update_spec(connection, route.id, wanted, route.declared)
+        evidence = None if same_mode else plain(split_document(wanted))
+        entry = Entry(Kind.SPLIT_CHANGED, caller.name, change.reason, evidence=evidence)
+        return replace(route, spec=wanted, rollout=rollout), entry
 
-    return rollout_view(await move(context, name, decide, if_match))
+    return rollout_view(await persist(context, name, alter, if_match))
 
 
 @router.post("/routes/{route}/rollout/start")
@@ -56,6 +73,7 @@ async def start_trial(name: RouteName, action: StartAction, context: Scope, call
 
     def decide(route: StoredRoute, at_ms: int) -> tuple[Rollout, Entry]:
         _require_no_shadow(route, action.arm)
+        _require_weights(route)
         entry = Entry(Kind.ROLLOUT_STARTED, caller.name, action.reason, action.arm)
         return lifecycle.start(route.rollout, action.arm, action.share, at_ms), entry
 
@@ -141,6 +159,18 @@ def _require_no_shadows(route: StoredRoute, weights: Mapping[str, int]) -> None:
         if arm.role is Role.SHADOW and arm.name in weights:
             bound = "must be 0 or absent for a shadow arm, which answers nobody"
             raise BadSpec(f"weights.{arm.name}", f"{bound}, got {weights[arm.name]}")
+
+
+def _require_sound(spec: RouteSpec) -> None:
+    if errors := problems(spec):
+        raise BadDeclaration(f"route {spec.name!r}", errors)
+
+
+def _require_weights(route: StoredRoute) -> None:
+    if route.spec.bandit is not None:
+        raise IllegalTransition(
+            "split.mode must be weights to put a challenger on trial, got thompson: set weights first"
+        )
 
 
 def _require_no_shadow(route: StoredRoute, name: str | None) -> None:

@@ -25,6 +25,7 @@ from app.control.schemas import RouteDocument
 from app.control.views import Applied, Change, Kept, Routes
 from app.db import rollouts
 from app.db.errors import NotFound
+from app.db.overrides import end_all_overrides
 from app.db.routes import StoredRoute, delete_route, load_route, load_routes
 from app.db.session import Connection
 from app.db.timeline import Entry, Kind
@@ -94,6 +95,7 @@ async def remove_route(
         require_version(route, if_match)
         entry = Entry(Kind.ROUTE_DELETED, caller.name, reason)
         await rollouts.save(connection, route, route.rollout, entry, at_ms)
+        await end_all_overrides(connection, route.id, at_ms)
         await delete_route(connection, route.id, at_ms)
     await context.publish()
 

@@ -12,7 +12,8 @@ from tests.app.cli.programs import invoke
 
 COMMANDS = (
     "serve", "gateway", "control", "worker", "demo", "migrate", "apply", "export", "get", "start", "promote",
-    "rollback", "pause", "resume", "approve", "kill", "keys", "compare", "timeline",
+    "rollback", "pause", "resume", "approve", "kill", "override", "bandit", "keys", "compare", "timeline",
+    "evaluate-policy",
 )  # fmt: skip
 SLOW = {
     "alembic",
@@ -36,7 +37,9 @@ def test_every_command_is_listed_with_what_it_does() -> None:
     assert all(line.endswith(".") and not line.endswith("..") for line in listed.values())
 
 
-@pytest.mark.parametrize("command", [*COMMANDS, "get rollout", "get evaluations", "keys create"])
+@pytest.mark.parametrize(
+    "command", [*COMMANDS, "get rollout", "get evaluations", "keys create", "override add"]
+)
 def test_every_command_explains_itself(command: str) -> None:
     """--help works everywhere and says more than the usage line."""
     ran = invoke(*command.split(), "--help")

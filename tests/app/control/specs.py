@@ -4,23 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import msgspec
 from hypothesis import strategies as st
 
+from policies.bandits import BanditSpec
 from policies.metrics import Metric
+from policies.rewards import Reward
 from policies.spec import Advance, Approval, ArmSpec, Guardrail, Policy, RouteSpec
 from policies.types import Aggregate, Better, Kind, Missing
-from routing.types import (
-    TOTAL_BP,
-    ArmHeader,
-    Ejection,
-    HealthCheck,
-    Match,
-    Prediction,
-    Role,
-    UnitKind,
-    UnitSource,
-    Upstream,
-)
+from routing.features import Feature, FeatureType, Outside, Source, SourceKind
+from routing.types import TOTAL_BP, ArmHeader, Ejection, HealthCheck, Match, Prediction, Role, Upstream
 
 _names = st.builds(str.__add__, st.sampled_from("abc123"), st.text("abc123._-", max_size=9))
 _texts = st.text(st.characters(codec="utf-8"), max_size=12)
@@ -34,10 +27,49 @@ _headers = st.builds(
     st.sampled_from(["TOKEN", "_KEY_2"]),
 )
 _units = st.none() | st.one_of(
-    st.builds(UnitSource, kind=st.sampled_from([UnitKind.HEADER, UnitKind.COOKIE]), name=_names),
-    st.builds(UnitSource, kind=st.just(UnitKind.QUERY), name=_names),
-    st.builds(UnitSource, kind=st.just(UnitKind.JSON), name=_names.map(lambda name: f"/{name}/id")),
+    st.builds(Source, kind=st.sampled_from([SourceKind.HEADER, SourceKind.COOKIE]), name=_names),
+    st.builds(Source, kind=st.just(SourceKind.QUERY), name=_names),
+    st.builds(Source, kind=st.just(SourceKind.JSON), name=_names.map(lambda name: f"/{name}/id")),
 )
+_sources = st.builds(Source, kind=st.sampled_from(SourceKind), name=_names).map(
+    lambda source: (
+        msgspec.structs.replace(source, name=f"/{source.name}") if source.kind is SourceKind.JSON else source
+    )
+)
+_features = st.one_of(
+    st.builds(
+        Feature,
+        name=_names,
+        source=_sources,
+        type=st.just(FeatureType.CATEGORICAL),
+        values=st.lists(_names, min_size=1, max_size=3, unique=True).map(tuple),
+    ),
+    st.builds(
+        Feature,
+        name=_names,
+        source=_sources,
+        type=st.just(FeatureType.NUMERIC),
+        minimum=st.floats(-10, 0),
+        maximum=st.floats(1, 10),
+        outside=st.sampled_from(Outside),
+        default=st.none() | st.floats(0, 1),
+    ),
+    st.builds(
+        Feature,
+        name=_names,
+        source=_sources,
+        type=st.just(FeatureType.BOOLEAN),
+        default=st.none() | st.booleans(),
+    ),
+    st.builds(
+        Feature,
+        name=_names,
+        source=_sources,
+        type=st.sampled_from([FeatureType.TEXT, FeatureType.ID]),
+        buckets=st.integers(2, 20),
+    ),
+)
+_contexts = st.lists(_features, max_size=3, unique_by=lambda feature: feature.name).map(tuple)
 _prefixes = _names.map(lambda name: f"/r/x{name.rstrip('.')}")
 _matches = st.one_of(
     st.builds(Match, path_prefix=_prefixes | st.just("/"), host=st.none() | st.just("ads.example.com")),
@@ -122,6 +154,12 @@ def specs(draw: st.DrawFn) -> RouteSpec:
     metrics = draw(st.lists(_metrics, max_size=3, unique_by=lambda metric: metric.name))
     policy = draw(_policies)
     goal = draw(st.none() | st.sampled_from([metric.name for metric in metrics])) if metrics else None
+    bandit = draw(st.none() | _bandits(names, metrics)) if metrics else None
+    if bandit is not None:
+        shares = [TOTAL_BP if name == champion else 0 for name in names]
+    context = draw(_contexts)
+    few = (FeatureType.CATEGORICAL, FeatureType.BOOLEAN)
+    named = [feature.name for feature in context if feature.type in few]
     return RouteSpec(
         name=draw(_names),
         arms=tuple(
@@ -141,9 +179,31 @@ def specs(draw: st.DrawFn) -> RouteSpec:
         weights=dict(zip(names, shares, strict=True)),
         match=draw(_matches),
         unit=draw(_units),
+        context=context,
+        segments=tuple(draw(st.lists(st.sampled_from(named), unique=True))) if named else (),
         metrics=tuple(metrics),
         predictions=tuple(draw(st.lists(_predictions, max_size=2, unique_by=lambda each: each.name))),
         policy=replace(policy, goal=goal),
         upstream=draw(_upstreams),
         allow_force=draw(st.booleans()),
+        bandit=bandit,
+    )
+
+
+def _bandits(names: list[str], metrics: list[Metric]) -> st.SearchStrategy[BanditSpec]:
+    """Every bandit over these arms and metrics."""
+    known = [metric.name for metric in metrics]
+    rewards = st.builds(
+        Reward,
+        expression=st.sampled_from([*known, f"{known[0]} - 0.5 * ({known[-1]} / 2)"]),
+        default=st.floats(-1, 1),
+    )
+    return st.builds(
+        BanditSpec,
+        reward=rewards,
+        floor_bp=st.integers(0, TOTAL_BP // len(names)),
+        caps=st.just({}) | st.just({names[0]: TOTAL_BP}),
+        discount=st.floats(0.1, 1),
+        warm_up=st.integers(1, 10**6),
+        apprentice=st.booleans(),
     )

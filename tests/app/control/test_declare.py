@@ -231,3 +231,40 @@ async def test_a_refused_route_leaves_all_others_of_its_transaction(ads: Stage) 
     with pytest.raises(Conflict, match="must differ from that of route 'x'"):
         await declare_both()
     assert await ads.state() == before
+
+
+BANDIT: Json = {"mode": "thompson", "reward": {"metric": "conversion"}}
+
+
+async def test_a_declared_bandit_divides_until_somebody_moves_it(ads: Stage) -> None:
+    """A document brings it, in a new epoch; set to weights by hand it stays so, and the document is told."""
+    epoch = ads.published().epoch
+    applied = (await ads.put(document(split=BANDIT))).json()
+    changed = {change["field"] for change in applied["changes"]}
+    assert {"split.mode", "split.reward.metric"} <= changed
+    assert ads.published().bandit is not None
+    assert ads.published().epoch == epoch + 1
+    await ads.ask("PUT", "/routes/ads/split", {"weights": {"old": 10_000}})
+    applied = (await ads.put(document(split=BANDIT))).json()
+    (kept,) = [field for field in applied["kept"] if field["field"] == "split"]
+    assert (kept["current"]["mode"], kept["declared"]["mode"]) == ("weights", "thompson")
+    assert ads.published().bandit is None
+    await ads.put(document(split=BANDIT), take_over=True)
+    assert ads.published().bandit is not None
+
+
+async def test_a_bandit_over_all_traffic_begins_a_new_epoch(stage: Stage) -> None:
+    """Also where the champion has had all of it, so that no weight changes."""
+    await stage.put(document(split={"weights": {"old": 10_000}}))
+    epoch = stage.published().epoch
+    await stage.put(document(split=BANDIT))
+    assert stage.published().epoch == epoch + 1
+
+
+async def test_a_metric_that_a_bandit_learns_from_must_stay(ads: Stage) -> None:
+    """Where the bandit was set by hand, the document does not know of it."""
+    await ads.ask("PUT", "/routes/ads/split", BANDIT)
+    other = [{"name": "profit", "kind": "continuous"}]
+    answer = await ads.put(document(metrics=other))
+    assert answer.status_code == 422
+    assert "got 'conversion'" in faults(answer)["split.reward"]

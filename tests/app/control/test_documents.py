@@ -18,6 +18,9 @@ from tests.app.control.stage import Json, Stage, arm, document, faults
 SECRET = "hunter2-is-a-secret"
 SCORE = {"name": "score", "from": {"response": "/score"}, "type": "numeric"}
 BINARY = {"name": "conversion", "kind": "binary"}
+BANDIT = {"mode": "thompson", "reward": {"metric": "conversion"}}
+HOUR = {"name": "hour", "from": {"header": "X-Hour"}, "type": "numeric", "min": 0, "max": 23}
+APP = {"name": "app", "from": {"query": "app"}, "type": "boolean"}
 
 BAD: list[tuple[Json, str, str]] = [
     ({"split": {"weights": {"old": 9_000, "new": 999}}}, "split.weights", "sum to 10000, got 9999"),
@@ -27,7 +30,23 @@ BAD: list[tuple[Json, str, str]] = [
     ({"split": {"weights": {"old": 9_000.5, "new": 999.5}}}, "split.weights.old", "integer"),
     ({"split": {"weights": {"old": True, "new": 9_999}}}, "split.weights.old", "integer"),
     ({"split": {"weights": {}}}, "split.weights", "sum to 10000, got 0"),
-    ({"split": {"mode": "thompson", "weights": {}}}, "split.mode", "'weights', got 'thompson'"),
+    ({"split": {}}, "split", "must name weights in mode weights"),
+    ({"split": {"mode": "luck"}}, "split.mode", "got 'luck'"),
+    ({"split": {"mode": "thompson"}}, "split", "must name reward in mode thompson"),
+    ({"split": {**BANDIT, "weights": {}}}, "split", "must leave out weights in mode thompson"),
+    ({"split": {"weights": {"old": 10_000}, "floor": 1}}, "split", "must leave out floor in mode weights"),
+    ({"split": {**BANDIT, "reward": {}}}, "split.reward", "exactly one of metric and expression"),
+    ({"split": {**BANDIT, "reward": {"metric": "profit"}}}, "split.reward", "['conversion'], got 'profit'"),
+    ({"split": {**BANDIT, "reward": {"expression": "2 +"}}}, "split.reward", "must go on with a metric"),
+    ({"split": {**BANDIT, "reward": {"expression": "2"}}}, "split.reward", "must name a metric"),
+    ({"split": {**BANDIT, "floor": 5_001}}, "split.floor", "[0, 5000], got 5001"),
+    ({"split": {**BANDIT, "floor": -1}}, "split.floor", "[0, 5000], got -1"),
+    ({"split": {**BANDIT, "cap": {"newer": 1}}}, "split.cap.newer", "['old', 'new'], got 'newer'"),
+    ({"split": {**BANDIT, "cap": {"new": 99}}}, "split.cap.new", "[100, 10000], got 99"),
+    ({"split": {**BANDIT, "cap": {"new": 5_000, "old": 4_999}}}, "split.cap", "over all arms, got 9999"),
+    ({"split": {**BANDIT, "discount": 0}}, "split.discount", "(0, 1], got 0"),
+    ({"split": {**BANDIT, "discount": 1.01}}, "split.discount", "(0, 1], got 1.01"),
+    ({"split": {**BANDIT, "warm_up": 0}}, "split.warm_up", "[1, 1000000], got 0"),
     ({"arms": [arm("old", role="champion"), arm("new", role="champion")]}, "arms", "one champion, got 2"),
     ({"arms": [arm("old"), arm("new")]}, "arms", "exactly one champion, got 0"),
     ({"arms": [arm("old", role="king"), arm("new")]}, "arms.0.role", "got 'king'"),
@@ -59,6 +78,17 @@ BAD: list[tuple[Json, str, str]] = [
     ({"unit": {"query": ""}}, "unit.query", "at least 1 character"),
     ({"unit": {"json": "user"}}, "unit.json", "a JSON pointer such as /user/id, got 'user'"),
     ({"unit": {"header": "X User"}}, "unit.header", "the name of a header, got 'X User'"),
+    ({"context": [HOUR, HOUR]}, "context.1.name", "must differ from the others, got 'hour' as in 0"),
+    ({"context": [{**HOUR, "min": 24}]}, "context.0.max", "got 23"),
+    ({"context": [{**HOUR, "max": None}]}, "context.0", "must name min and max for a numeric feature"),
+    ({"context": [{**HOUR, "values": ["1"]}]}, "context.0.values", "numeric"),
+    ({"context": [{**HOUR, "default": 24}]}, "context.0.default", "got 24"),
+    ({"context": [{**HOUR, "from": {"json": "hour"}}]}, "context.0.from.json", "JSON pointer"),
+    ({"context": [{**HOUR, "from": {}}]}, "context.0.from", "exactly one of header, json, cookie, query"),
+    ({"context": [{**HOUR, "type": "time"}]}, "context.0.type", "got 'time'"),
+    ({"segments": ["app"]}, "segments.0", "must be a categorical or boolean feature of the context [], got"),
+    ({"segments": ["app", "hour"], "context": [APP, HOUR]}, "segments.1", "context ['app'], got 'hour'"),
+    ({"segments": ["app", "app"], "context": [APP]}, "segments", "different names, got 'app' 2 times"),
     ({"match": {}}, "match", "path_prefix, host or both, got neither"),
     ({"match": {"path_prefix": ""}}, "match.path_prefix", "starts with /"),
     ({"match": {"path_prefix": "ads"}}, "match.path_prefix", "starts with /"),

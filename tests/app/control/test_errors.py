@@ -93,6 +93,7 @@ def test_every_refusal_of_the_core_has_a_status() -> None:
     """Errors that a caller can cause are in the one table; one that is not would be our fault, a 500."""
     by_callers = {
         policy_errors.BadSpec,
+        policy_errors.CannotJudge,
         policy_errors.IllegalTransition,
         database_errors.Conflict,
         database_errors.NotFound,

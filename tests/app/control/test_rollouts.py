@@ -235,3 +235,88 @@ async def test_many_who_declare_at_once_make_one_route(stage: Stage) -> None:
     answers = await asyncio.gather(*(stage.put(document()) for _ in range(10)))
     assert sorted(answer.status_code for answer in answers) == [200] * 9 + [201]
     assert [row["kind"] for row in await stage.timeline()] == ["route_created"]
+
+
+BANDIT: Json = {"mode": "thompson", "reward": {"metric": "conversion"}}
+
+
+async def test_a_bandit_takes_the_traffic_over(ads: Stage) -> None:
+    """The trial ends, the weights are the champion's, and gateways have its terms, in a new epoch."""
+    before = ads.published()
+    answer = await ads.ask("PUT", "/routes/ads/split", {**BANDIT, "cap": {"new": 2_000}, "reason": "try it"})
+    assert answer.status_code == 200, answer.text
+    assert {name: answer.json()[name] for name in ("mode", "weights", "trials", "epoch")} == {
+        "mode": "thompson",
+        "weights": {"old": 10_000, "new": 0},
+        "trials": [],
+        "epoch": before.epoch + 1,
+    }
+    after = ads.published()
+    assert after.bandit is not None
+    assert (after.epoch, after.bandit.caps_bp) == (before.epoch + 1, {after.arms[1].id: 2_000})
+    exported = (await ads.read("/routes/ads"))["split"]
+    assert exported == {
+        "mode": "thompson",
+        "reward": {"metric": "conversion", "default": 0.0},
+        "floor": 100,
+        "cap": {"new": 2_000},
+        "discount": 1.0,
+        "warm_up": 100,
+        "apprentice": False,
+    }
+    entry = (await ads.timeline())[-1]
+    assert (entry["kind"], entry["reason"], entry["evidence"]) == ("split_changed", "try it", exported)
+
+
+async def test_the_same_bandit_again_changes_nothing(ads: Stage) -> None:
+    """And an apprentice is another: the champion alone answers."""
+    await ads.ask("PUT", "/routes/ads/split", BANDIT)
+    state = await ads.state()
+    assert (await ads.ask("PUT", "/routes/ads/split", BANDIT)).status_code == 200
+    assert await ads.state() == state
+    answer = await ads.ask("PUT", "/routes/ads/split", {**BANDIT, "apprentice": True})
+    assert answer.json()["mode"] == "apprentice"
+    bandit = ads.published().bandit
+    assert bandit is not None
+    assert bandit.is_apprentice
+
+
+async def test_weights_take_the_traffic_back(ads: Stage) -> None:
+    """In a new epoch, also where they are those that lay under the bandit."""
+    await ads.ask("PUT", "/routes/ads/split", BANDIT)
+    epoch = ads.published().epoch
+    answer = await ads.ask("PUT", "/routes/ads/split", {"weights": {"old": 10_000}})
+    assert (answer.json()["mode"], answer.json()["epoch"]) == ("weights", epoch + 1)
+    assert ads.published().bandit is None
+
+
+@pytest.mark.parametrize(
+    ("change", "field", "message"),
+    [
+        ({"reward": {"metric": "profit"}}, "split.reward", "['conversion'], got 'profit'"),
+        ({"cap": {"none": 500}}, "split.cap.none", "got 'none'"),
+        ({"floor": 6_000}, "split.floor", "[0, 5000], got 6000"),
+    ],
+)
+async def test_a_bandit_that_cannot_be_is_refused(ads: Stage, change: Json, field: str, message: str) -> None:
+    """422 with field, bound and value, and nothing changes."""
+    state = await ads.state()
+    answer = await ads.ask("PUT", "/routes/ads/split", {**BANDIT, **change})
+    assert answer.status_code == 422
+    assert message in faults(answer)[field]
+    assert await ads.state() == state
+
+
+async def test_no_trial_starts_beside_a_bandit(ads: Stage) -> None:
+    """The traffic is divided by what was learnt, so a challenger cannot be given a share by hand."""
+    await ads.ask("PUT", "/routes/ads/split", BANDIT)
+    answer = await ads.post("start", arm="new")
+    assert answer.status_code == 409
+    assert "split.mode must be weights to put a challenger on trial, got thompson" in answer.json()["detail"]
+
+
+async def test_a_promotion_leaves_the_bandit(ads: Stage) -> None:
+    """The new champion is who answers where the bandit cannot."""
+    await ads.ask("PUT", "/routes/ads/split", BANDIT)
+    answer = await ads.post("promote", arm="new")
+    assert (answer.json()["champion"], answer.json()["mode"]) == ("new", "thompson")
