@@ -22,7 +22,7 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
-from benchmarks import growth, judging, latency, memory, outcomes, proxy, shadow
+from benchmarks import choosing, growth, judging, latency, memory, outcomes, proxy, shadow
 from benchmarks.cores import busy
 from benchmarks.figures import Finding, Gap, MeasurementFailed
 from benchmarks.machine import machine
@@ -37,6 +37,7 @@ PARTS: dict[str, Callable[[Plan], list[Finding]]] = {
     "memory": memory.measure,
     "shadow": shadow.measure,
     "outcomes": outcomes.measure,
+    "choosing": choosing.measure,
     "judging": judging.measure,
 }
 _NAMES = ", ".join(PARTS)
