@@ -70,7 +70,7 @@ class Asked:
 class Plan:
     """How one route chooses arms, worked out once per snapshot. `encoder` is None without a context.
 
-    From the plan `before` it takes over the `rules`, which are costly to work out, of the same overrides.
+    From the plan `before` it takes over what is costly to work out and has not changed: rules, and bandit.
     `fault` says why the route's bandit cannot choose; then the champion answers what is not pinned.
     `is_plain`: weights divide all that is not forced, so neither context nor subject is asked for.
     """
@@ -105,7 +105,9 @@ class Plan:
         self._choices = route.choices
         self.bandit: Bandit | None = None
         self.fault: str | None = None
-        if route.bandit is not None:
+        if route.bandit is not None and before is not None and self._learnt_the_same(before):
+            self.bandit, self.fault = before.bandit, before.fault
+        elif route.bandit is not None:
             try:
                 self.bandit = self._bandit(route.bandit)
             except (RoutingError, ValueError, ArithmeticError) as error:
@@ -152,6 +154,12 @@ class Plan:
         probabilities = {arm_id: share for arm_id, share in zip(ids, shares, strict=True) if share}
         choice = Choice(self._serving[ids[place]], Reason.BANDIT, shares[place], probabilities)
         return _assignment(choice, hash64, asked)
+
+    def _learnt_the_same(self, before: Plan) -> bool:
+        """Whether the bandit of another plan is this one's: to check what was learnt is costly."""
+        now, then = self.route, before.route
+        same_arms = list(self._serving) == list(before._serving)
+        return same_arms and now.bandit == then.bandit and now.context == then.context
 
     def _bandit(self, terms: BanditTerms) -> Bandit:
         version, width = (0, 1) if self.encoder is None else (self.encoder.version, self.encoder.width)

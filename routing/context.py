@@ -325,7 +325,7 @@ def _buckets_of(name: str, buckets: int) -> Callable[[str], int]:
     Keyed, so that two words that share a bucket in one feature are apart in the next.
     """
     keyed = blake2b(digest_size=8, key=name.encode())
-    return lru_cache(maxsize=2_048)(partial(_bucket, keyed, buckets))
+    return lru_cache(maxsize=256)(partial(_bucket, keyed, buckets))
 
 
 def _bucket(keyed: blake2b, buckets: int, text: str) -> int:

@@ -103,6 +103,7 @@ class Facts:
             subject = course.asked(request, unit, context)
             decision = worker.decide(course.routing, course.plan, unit, request.forced, context, subject)
         self.decision = decision
+        request.forget()
         self.token = decision.token.encode()
         self.assigned = decision.assignment.arm
         self.reason = decision.assignment.reason

@@ -64,6 +64,7 @@ class Request:
         "_taken_bytes",
         "chunked",
         "complete",
+        "cookies",
         "document",
         "expects_continue",
         "forced",
@@ -78,6 +79,7 @@ class Request:
         "max_forwards",
         "method",
         "named",
+        "parameters",
         "path",
         "pieces",
         "query",
@@ -107,6 +109,8 @@ class Request:
         self.max_forwards: bytes | None = None
         self.stops_here = False
         self.document: object = UNREAD
+        self.parameters: dict[str, str] | None = None
+        self.cookies: dict[bytes, bytes] | None = None
         self.kept: list[bytes] | None = None
         self.named: tuple[bytes, ...] = ()
         self._taken_bytes = 0
@@ -161,6 +165,11 @@ class Request:
             if lower == name:
                 return value
         return None
+
+    def forget(self) -> None:
+        """Drops what was worked out of body, query and cookies: a document is many times its text."""
+        self.document = UNREAD
+        self.parameters = self.cookies = None
 
     def read_body(self, data: bytes, most: int) -> bytes:
         """Takes what there is of the body; gives what came after its end.

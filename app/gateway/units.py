@@ -46,30 +46,35 @@ def _text_at(source: Source) -> Callable[[Request], str | None]:
         case SourceKind.HEADER:
             return lambda request: _text(request.field(field))
         case SourceKind.COOKIE:
-            return lambda request: _from_cookie(request.field(b"cookie") or b"", name)
+            return lambda request: _text(_cookies_of(request).get(name.encode()))
         case _:
-            return lambda request: _from_query(request.query, name)
+            return lambda request: _parameters_of(request).get(name) or None
 
 
 def _text(value: bytes | None) -> str | None:
     return value.decode("utf-8", "surrogateescape") if value else None
 
 
-def _from_cookie(cookies: bytes, name: str) -> str | None:
-    wanted = name.encode()
-    for pair in cookies.split(b";"):
-        key, _, value = pair.strip().partition(b"=")
-        if key == wanted:
-            return _text(value.strip(b'"'))
-    return None
+def _cookies_of(request: Request) -> dict[bytes, bytes]:
+    """The request's cookies by name, the first of each; read once."""
+    if request.cookies is None:
+        cookies: dict[bytes, bytes] = {}
+        for pair in (request.field(b"cookie") or b"").split(b";"):
+            key, _, value = pair.strip().partition(b"=")
+            cookies.setdefault(key, value.strip(b'"'))
+        request.cookies = cookies
+    return request.cookies
 
 
-def _from_query(query: bytes, name: str) -> str | None:
-    for pair in query.decode("latin-1").split("&"):
-        key, _, value = pair.partition("=")
-        if unquote_plus(key) == name:
-            return unquote_plus(value) or None
-    return None
+def _parameters_of(request: Request) -> dict[str, str]:
+    """The parameters of the request's query by name, the first of each; read once."""
+    if request.parameters is None:
+        parameters: dict[str, str] = {}
+        for pair in request.query.decode("latin-1").split("&"):
+            key, _, value = pair.partition("=")
+            parameters.setdefault(unquote_plus(key), unquote_plus(value))
+        request.parameters = parameters
+    return request.parameters
 
 
 def _unit_of(found: object) -> str | None:

@@ -203,6 +203,7 @@ class Worker:
         plan = self._made_plan(route, before)
         if routing is self.routing:
             self._plans[route.id] = route, plan
+            self._bandits.note(route, plan)
         return plan
 
     def course(self, routing: Routing, route: Route) -> Course:
@@ -343,7 +344,6 @@ class Worker:
 
     def _new_course(self, routing: Routing, route: Route) -> Course:
         course = self._courses[route.id] = self._made_course(routing, route)
-        self._bandits.note(route, course.plan)
         return course
 
     def _made_course(self, routing: Routing, route: Route) -> Course:

@@ -118,7 +118,7 @@ class Learner:
         """What is to be learnt, as one state of the database; None when that is nothing."""
         async with self._database.read() as connection:
             state = await bandits.find_state(connection, route.id)
-            if state is None:
+            if state is None or state.meaning != lessons.meaning:
                 return None
             found = await pending.due(connection, route.id, seen_through_ms, self._batch)
             is_last = len(found) < self._batch and seen_through_ms > 0

@@ -237,3 +237,15 @@ def test_nothing_learnt_of_anybody_is_an_even_split() -> None:
     with pytest.raises(BadModel):
         bandit_of(BanditTerms(), [1, 2], 0, 1)
     assert Posterior(arm_id=1, rewards=0).mean == b""
+
+
+def test_a_plan_takes_over_a_bandit_that_has_not_changed() -> None:
+    """What was learnt is checked once; what is new, or of other arms or features, is looked at again."""
+    plan = Plan(route())
+    assert Plan(route(), plan).bandit is plan.bandit
+    broken = Plan(route(None))
+    assert Plan(route(None), broken).fault == broken.fault is not None
+    for other in (route(floor_bp=300), route(arms=(OLD, NEW, THIRD)), route(None)):
+        assert Plan(other, plan).bandit is not plan.bandit
+    other_features = route(context=(msgspec.structs.replace(COUNTRY, default=None),))
+    assert Plan(other_features, plan).fault is not None

@@ -27,7 +27,7 @@ from app.db.session import Connection
 from app.db.timeline import Entry, Kind
 from policies.errors import BadSpec, IllegalTransition
 from policies.lifecycle import with_arms
-from policies.spec import ArmSpec, arm_problems
+from policies.spec import ArmSpec, arm_problems, problems
 from routing.types import Role
 
 router = APIRouter(tags=["arms"])
@@ -117,9 +117,13 @@ def _with_arms(route: StoredRoute, arms: tuple[ArmSpec, ...]) -> StoredRoute:
 
     Raises:
         IllegalTransition: an arm that would go is the champion or holds a share.
+        BadDeclaration: the route's bandit cannot divide the traffic among these arms.
     """
     rollout = with_arms(route.rollout, tuple(arm.name for arm in arms if arm.answers))
-    return replace(route, spec=replace(route.spec, arms=arms), rollout=rollout)
+    wanted = routes.placed(replace(route.spec, arms=arms), rollout)
+    if errors := problems(wanted):
+        raise BadDeclaration(f"route {route.name!r}", errors)
+    return replace(route, spec=wanted, rollout=rollout)
 
 
 def _arm(route: StoredRoute, name: str) -> ArmSpec:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 
 from fastapi import APIRouter
 
@@ -52,6 +53,15 @@ def _lessons(route: StoredRoute) -> Lessons:
     return lessons
 
 
+async def _recent_contexts(
+    connection: Connection, route: StoredRoute, lessons: Lessons
+) -> list[Mapping[str, object]]:
+    """The latest, over which shares are shown; a bandit without features has the same in all of them."""
+    if not lessons.schema:
+        return []
+    return await pending.latest_contexts(connection, route.id, RECENT_CONTEXTS)
+
+
 async def _account(connection: Connection, route: StoredRoute) -> Account:
     lessons = _lessons(route)
     state = await bandits.find_state(connection, route.id)
@@ -71,5 +81,5 @@ async def _account(connection: Connection, route: StoredRoute) -> Account:
         damage=damage,
         waiting=await pending.waiting(connection, route.id),
         pulls=await bandits.pulls(connection, route.id),
-        contexts=await pending.latest_contexts(connection, route.id, RECENT_CONTEXTS),
+        contexts=await _recent_contexts(connection, route, lessons),
     )

@@ -320,3 +320,19 @@ async def test_a_promotion_leaves_the_bandit(ads: Stage) -> None:
     await ads.ask("PUT", "/routes/ads/split", BANDIT)
     answer = await ads.post("promote", arm="new")
     assert (answer.json()["champion"], answer.json()["mode"]) == ("new", "thompson")
+
+
+async def test_arms_beside_a_bandit_must_leave_it_room(ads: Stage) -> None:
+    """One more arm may make the floor too high, one less the caps too low: 422, and nothing changes."""
+    await ads.ask("PUT", "/routes/ads/split", {**BANDIT, "floor": 5_000})
+    state = await ads.state()
+    answer = await ads.ask("POST", "/routes/ads/arms", arm("third"))
+    assert answer.status_code == 422
+    assert "[0, 3333], got 5000" in faults(answer)["split.floor"]
+    assert await ads.state() == state
+    await ads.ask("PUT", "/routes/ads/split", {**BANDIT, "cap": {"old": 9_000, "new": 9_000}})
+    state = await ads.state()
+    answer = await ads.ask("DELETE", "/routes/ads/arms/new")
+    assert answer.status_code == 422
+    assert "split.cap.new" in faults(answer)
+    assert await ads.state() == state

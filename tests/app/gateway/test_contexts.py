@@ -10,7 +10,7 @@ import pytest
 
 from app.events.types import DecisionEvent
 from app.gateway.contexts import NamedSubject, RequestSubject
-from app.gateway.units import JSON_BYTES
+from app.gateway.units import JSON_BYTES, place_of
 from routing.context import Encoder
 from routing.features import Feature, FeatureType, Source, SourceKind
 from routing.overrides import Rules
@@ -186,3 +186,18 @@ async def test_rules_are_worked_out_once_while_they_stay_the_same(stage: Stage) 
     first, again, other = await asked("/r/bid"), await asked("/r/bid"), await asked("/r/other")
     assert (first[0], again[0], other[0]) == ("OVERRIDE", "OVERRIDE", "STATIC")
     assert first[1] is again[1] is not other[1]
+
+
+def test_query_and_cookies_are_read_once_for_all_features() -> None:
+    """However many there are: the first of each name counts, and an empty one is nothing."""
+    sent = request_of((b"Cookie", b'a="1"; a=2; b=; c'), query=b"a=1&a=2&b=&c&%64=%65+f")
+    found = {
+        (kind, name): place_of(Source(kind=kind, name=name))(sent)
+        for kind in (SourceKind.QUERY, SourceKind.COOKIE)
+        for name in "abcd"
+    }
+    assert [found[SourceKind.QUERY, name] for name in "abcd"] == ["1", None, None, "e f"]
+    assert [found[SourceKind.COOKIE, name] for name in "abcd"] == ["1", None, None, None]
+    assert (len(sent.parameters or ()), len(sent.cookies or ())) == (4, 3)
+    sent.forget()
+    assert (sent.parameters, sent.cookies) == (None, None)
