@@ -22,7 +22,7 @@ from policies.errors import CannotJudge
 from policies.lessons import GRACE_MS
 from policies.metrics import Metric, Outcome
 from policies.quadrature import Array
-from policies.rewards import Reward, names_in, parse, reward_of, window_ms
+from policies.rewards import Reward, in_time, names_in, parse, reward_of, window_ms
 from policies.spec import RouteSpec
 from routing.bucketing import unit_hash
 from routing.context import Encoder
@@ -88,22 +88,13 @@ class Worth:
         Raises:
             CannotJudge: `no_reward`, for a division by zero or a number beyond all bounds.
         """
-        value = reward_of(self._reward, self._metrics, self._in_time(decision))
+        known_by_ms = decision.at_ms + self._received_ms
+        outcomes = in_time(decision.outcomes, self._metrics, decision.at_ms, known_by_ms)
+        value = reward_of(self._reward, self._metrics, outcomes)
         if abs(value) > LARGEST:
             bound = f"{self._reward.expression} must be in [{-LARGEST:g}, {LARGEST:g}]"
             raise CannotJudge("no_reward", f"{bound}, got {value:g} for decision {decision.id}")
         return value
-
-    def _in_time(self, decision: Logged) -> dict[str, list[Outcome]]:
-        return {
-            name: [
-                one
-                for one in decision.outcomes.get(name, ())
-                if one.received_at_ms <= decision.at_ms + self._received_ms
-                and one.at_ms <= decision.at_ms + metric.window_ms
-            ]
-            for name, metric in self._metrics.items()
-        }
 
 
 class _Part(NamedTuple):

@@ -62,7 +62,7 @@ def run_control(settings: Settings) -> int:
 
 
 def run_worker(settings: Settings) -> int:
-    """Run the recorder and the evaluator alone; gives the exit code."""
+    """Run the recorder, the learner and the evaluator alone; gives the exit code."""
     return _run(settings, _jobs)
 
 
@@ -151,7 +151,7 @@ async def _jobs(settings: Settings, stop: _Stop, stack: AsyncExitStack) -> None:
     stack.enter_context(only_one(settings.data_dir, "worker"))
     database = await _open_database(settings, stack)
     await _start_jobs(settings, database, stop, stack)
-    _say("recorder and evaluator run")
+    _say("recorder, learner and evaluator run")
 
 
 async def _open_database(settings: Settings, stack: AsyncExitStack) -> Database:

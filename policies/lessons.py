@@ -17,7 +17,7 @@ import numpy as np
 from policies.bandits import MAX_REWARD, BanditSpec
 from policies.errors import CannotJudge
 from policies.metrics import Metric, Outcome
-from policies.rewards import is_binary, names_in, parse, reward_of, window_ms
+from policies.rewards import in_time, is_binary, names_in, parse, reward_of, window_ms
 from policies.spec import RouteSpec
 from routing.context import Encoder
 from routing.features import Feature
@@ -137,22 +137,12 @@ class Lessons:
         if decision.arm_id not in arm_ids or (self.encoder is not None and decision.context is None):
             return None
         try:
-            reward = reward_of(self.bandit.reward, self._metrics, self._in_time(decision))
+            known_by_ms = decision.at_ms + self.window_ms + GRACE_MS
+            outcomes = in_time(decision.outcomes, self._metrics, decision.at_ms, known_by_ms)
+            reward = reward_of(self.bandit.reward, self._metrics, outcomes)
         except CannotJudge:
             return None
         return reward if abs(reward) <= MAX_REWARD else None
-
-    def _in_time(self, decision: Mature) -> dict[str, list[Outcome]]:
-        """The outcomes within their windows that were received before the reward was mature."""
-        received_ms = decision.at_ms + self.window_ms + GRACE_MS
-        return {
-            name: [
-                one
-                for one in decision.outcomes.get(name, ())
-                if one.received_at_ms <= received_ms and one.at_ms <= decision.at_ms + metric.window_ms
-            ]
-            for name, metric in self._metrics.items()
-        }
 
     def _meaning(self) -> str:
         reward = self.bandit.reward

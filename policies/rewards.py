@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from math import isfinite
 from operator import add, mul, sub, truediv
 
@@ -41,6 +42,7 @@ class Reward:
     default: float = 0.0
 
 
+@lru_cache(maxsize=256)
 def parse(expression: str) -> Tree:
     """The arithmetic that an expression describes.
 
@@ -104,6 +106,23 @@ def reward_of(
     if not isfinite(found):
         raise CannotJudge("no_reward", f"{reward.expression} must be finite, got {found} for {values}")
     return found
+
+
+def in_time(
+    outcomes: Mapping[str, Sequence[Outcome]], metrics: Mapping[str, Metric], at_ms: int, known_by_ms: int
+) -> dict[str, list[Outcome]]:
+    """The outcomes of a decision made at `at_ms` (Unix ms) that count for its reward, metric by metric.
+
+    They happened within the window of their metric, and were received by `known_by_ms`.
+    """
+    return {
+        name: [
+            one
+            for one in outcomes.get(name, ())
+            if one.received_at_ms <= known_by_ms and one.at_ms <= at_ms + metric.window_ms
+        ]
+        for name, metric in metrics.items()
+    }
 
 
 def window_ms(reward: Reward, metrics: Mapping[str, Metric]) -> int:

@@ -12,6 +12,7 @@ import numpy as np
 
 from routing.bandit import BanditTerms
 from routing.bucketing import bucket, unit_hash
+from routing.claims import id_of
 from routing.conditions import Subject
 from routing.context import Encoder
 from routing.errors import RoutingError
@@ -150,7 +151,7 @@ class Plan:
             return _assignment(certain(champion, Reason.STATIC), hash64, asked, considered_bp=share)
         if len(ids) == 1:
             return _assignment(certain(champion, Reason.STATIC), hash64, asked)
-        place = _place(shares, bucket(unit_hash(self.route.salt, f"{asked.at_ms:012x}{asked.nonce:016x}")))
+        place = _place(shares, bucket(unit_hash(self._salt, id_of(asked.at_ms, asked.nonce))))
         probabilities = {arm_id: share for arm_id, share in zip(ids, shares, strict=True) if share}
         choice = Choice(self._serving[ids[place]], Reason.BANDIT, shares[place], probabilities)
         return _assignment(choice, hash64, asked)

@@ -53,4 +53,9 @@ class Claims(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 def decision_id(claims: Claims) -> str:
     """The decision's id: 28 hex characters, time first, so that ids sort by time."""
-    return f"{claims.at_ms:012x}{claims.nonce:016x}"
+    return id_of(claims.at_ms, claims.nonce)
+
+
+def id_of(at_ms: int, nonce: int) -> str:
+    """The id of a decision that is about to be made."""
+    return f"{at_ms:012x}{nonce:016x}"

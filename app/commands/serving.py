@@ -102,7 +102,7 @@ def control(
 
 
 def worker(config: SettingsFile = None, data_dir: DataDir = None, database_url: DatabaseUrl = None) -> None:
-    """Run the recorder and the evaluator alone."""
+    """Run the recorder, the learner and the evaluator alone."""
     settings = settings_in_database(config, data_dir, database_url)
     from app.serve import run_worker  # noqa: PLC0415  # only a server needs all of its parts
 

@@ -6,12 +6,13 @@ route again leaves them as they are and says so, unless it is told to take over.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-from app.control.documents import BadDeclaration, document_of, plain
+from app.control.documents import BadDeclaration, document_of, plain, require_sound
 from app.control.pins import require_unpinned
+from app.control.splits import split_document
 from app.db import rollouts, routes
 from app.db.errors import Conflict, NotFound
 from app.db.routes import Placement, StoredRoute
@@ -19,7 +20,8 @@ from app.db.session import Connection
 from app.db.timeline import Entry, Kind
 from policies.errors import BadSpec, IllegalTransition
 from policies.lifecycle import Rollout, begin, reallocated, set_split, with_arms
-from policies.spec import ArmSpec, RouteSpec, problems
+from policies.metrics import Metric
+from policies.spec import ArmSpec, RouteSpec
 from policies.types import Missing
 from routing.snapshot import place_of
 from routing.types import TOTAL_BP, Role
@@ -112,7 +114,8 @@ class _Plan:
         missing = [arm for arm in route.spec.arms if arm.name not in {arm.name for arm in spec.arms}]
         busy = {target.champion, *target.weights}
         stay = tuple(arm for arm in missing if arm.name in busy or not (retire_missing or take_over))
-        moved = [Difference("champion", target.champion, wanted.champion), _of_splits(target, wanted)]
+        splits = _of_splits(target, wanted, spec.metrics)
+        moved = [Difference("champion", target.champion, wanted.champion), splits]
         absent = [Difference(f"arms.{arm.name}", "in service", "absent") for arm in stay]
         shadows = [arm.name for arm in spec.arms if arm.role is Role.SHADOW and arm.name in busy]
         answering = [Difference(f"arms.{name}.role", roles[name], Role.SHADOW.value) for name in shadows]
@@ -122,18 +125,12 @@ class _Plan:
         return cls(whole, target, wanted if stands else route.declared, kept)
 
 
-def _of_splits(target: Placement, wanted: Placement) -> Difference:
+def _of_splits(target: Placement, wanted: Placement, metrics: Sequence[Metric]) -> Difference:
     """How two divisions differ: in their weights, or in what divides."""
     if target.bandit is None and wanted.bandit is None:
         return Difference("split.weights", target.weights, wanted.weights)
-    return Difference("split", _shown(target), _shown(wanted))
-
-
-def _shown(placement: Placement) -> dict[str, Any]:
-    bandit = placement.bandit
-    if bandit is None:
-        return {"mode": "weights", "weights": placement.weights}
-    return {"mode": "thompson", **asdict(bandit)}
+    shown = (plain(split_document(one.weights, one.bandit, metrics)) for one in (target, wanted))
+    return Difference("split", *shown)
 
 
 def _answering(arm: ArmSpec) -> ArmSpec:
@@ -155,8 +152,7 @@ async def _change(connection: Connection, route: StoredRoute, plan: _Plan, autho
     if plan.spec.bandit != route.spec.bandit and rollout.epoch == route.rollout.epoch:
         rollout = reallocated(rollout, author.now_ms)
     after = routes.placed(plan.spec, rollout)
-    if errors := problems(after):
-        raise BadDeclaration(f"route {route.name!r}", errors)
+    require_sound(after)
     changes = differences(route.spec, after)
     if plan.declared != route.declared or changes:
         await routes.update_spec(connection, route.id, plan.spec, plan.declared)

@@ -93,6 +93,16 @@ def spec_of(document: RouteDocument) -> RouteSpec:
     return spec
 
 
+def require_sound(spec: RouteSpec) -> None:
+    """Refuse what a change would make of a route, if that cannot be.
+
+    Raises:
+        BadDeclaration: so it is.
+    """
+    if found := problems(spec):
+        raise BadDeclaration(f"route {spec.name!r}", found)
+
+
 def arm_of(document: ArmDocument) -> ArmSpec:
     """An arm's declaration, not checked."""
     return ArmSpec(
@@ -134,7 +144,7 @@ def document_of(spec: RouteSpec) -> RouteDocument:
         context=[feature_document(feature) for feature in spec.context],
         segments=list(spec.segments),
         arms=[arm_document(arm) for arm in spec.arms],
-        split=split_document(spec),
+        split=split_document(spec.weights, spec.bandit, spec.metrics),
         metrics=[_metric_document(metric) for metric in spec.metrics],
         predictions=[_prediction_document(prediction) for prediction in spec.predictions],
         policy=_policy_document(spec.policy),

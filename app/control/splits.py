@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from app.control.schemas import RewardDocument, SplitDocument
 from policies.bandits import BanditSpec
+from policies.metrics import Metric
 from policies.rewards import Reward
-from policies.spec import ArmSpec, RouteSpec
+from policies.spec import ArmSpec
 from routing.types import TOTAL_BP, Role
 
 _NAMES = ("discount", "warm_up", "apprentice")
@@ -40,12 +41,13 @@ def weights_of(split: SplitDocument, arms: Sequence[ArmSpec]) -> dict[str, int]:
     return {**dict.fromkeys((arm.name for arm in arms if arm.answers), 0), **named}
 
 
-def split_document(spec: RouteSpec) -> SplitDocument:
-    """The division as a file would declare it, every default written out."""
-    bandit = spec.bandit
+def split_document(
+    weights: Mapping[str, int], bandit: BanditSpec | None, metrics: Sequence[Metric]
+) -> SplitDocument:
+    """The division as a file would declare it, every default written out; a bandit has no weights."""
     if bandit is None:
-        return SplitDocument(weights=dict(spec.weights))
-    is_one = bandit.reward.expression in {metric.name for metric in spec.metrics}
+        return SplitDocument(weights=dict(weights))
+    is_one = bandit.reward.expression in {metric.name for metric in metrics}
     named = {"metric" if is_one else "expression": bandit.reward.expression}
     return SplitDocument(
         mode="thompson",

@@ -32,7 +32,7 @@ class SpoolMark:
 async def known_decisions(connection: AsyncConnection, ids: Collection[str]) -> dict[str, bool]:
     """Which of these decisions are here; True: complete, False: known from an outcome's token only."""
     known: dict[str, bool] = {}
-    for some in _chunks(sorted(ids)):
+    for some in chunks(sorted(ids)):
         query = select(decisions.c.id, decisions.c.complete).where(decisions.c.id.in_(some))
         known.update((row[0], row[1]) for row in (await connection.execute(query)).all())
     return known
@@ -65,7 +65,7 @@ async def known_outcomes(
 ) -> dict[tuple[str, str], dict[str, Outcome]]:
     """The outcomes of these decisions: (decision, metric) → key → outcome."""
     known: dict[tuple[str, str], dict[str, Outcome]] = defaultdict(dict)
-    for some in _chunks(sorted(decision_ids)):
+    for some in chunks(sorted(decision_ids)):
         query = select(outcomes).where(outcomes.c.decision_id.in_(some))
         for row in (await connection.execute(query)).all():
             known[row.decision_id, row.metric][row.key] = Outcome(
@@ -158,6 +158,7 @@ async def _insert_contexts(connection: AsyncConnection, events: Sequence[Decisio
         await connection.execute(insert(contexts), rows)
 
 
-def _chunks(ids: Sequence[str]) -> Iterator[Sequence[str]]:
+def chunks(ids: Sequence[str]) -> Iterator[Sequence[str]]:
+    """The ids, as many at a time as one query takes."""
     for start in range(0, len(ids), _IDS_A_QUERY):
         yield ids[start : start + _IDS_A_QUERY]

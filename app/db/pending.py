@@ -6,7 +6,7 @@ A decision waits here from the transaction in which it was recorded to the one i
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ import msgspec
 from sqlalchemy import delete, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.db.decisions import known_outcomes
+from app.db.decisions import chunks, known_outcomes
 from app.db.session import upsert
 from app.db.tables import bandit_pending, contexts, decisions
 from policies.days import CALENDAR_DAY_MS
@@ -24,8 +24,6 @@ from policies.metrics import Outcome
 REFILL_MS = 90 * CALENDAR_DAY_MS
 REFILL_DECISIONS = 500_000
 """How far back the log is read when all is learnt anew: so many days, and so many decisions at most."""
-
-_IDS_A_QUERY = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +100,7 @@ async def due(connection: AsyncConnection, route_id: int, at_ms: int, limit: int
 async def remove(connection: AsyncConnection, decision_ids: Sequence[str]) -> int:
     """Wait no more for these; gives how many of them were waited for."""
     removed = 0
-    for some in _chunks(decision_ids):
+    for some in chunks(decision_ids):
         gone = delete(bandit_pending).where(bandit_pending.c.decision_id.in_(some))
         removed += (await connection.execute(gone)).rowcount
     return removed
@@ -148,8 +146,3 @@ def _features(text: str | None) -> Mapping[str, object] | None:
         return msgspec.json.decode(text, type=dict[str, Any])
     except msgspec.MsgspecError:
         return None
-
-
-def _chunks(ids: Sequence[str]) -> Iterator[Sequence[str]]:
-    for start in range(0, len(ids), _IDS_A_QUERY):
-        yield ids[start : start + _IDS_A_QUERY]

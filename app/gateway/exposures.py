@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import partial
-
 import msgspec
 
 from app.events.types import DecisionEvent
-from app.gateway.entries import FUTURE_MS, Code, Rejected, Verdict, attributed
+from app.gateway.entries import FUTURE_MS, Code, Rejected, attributed
 from routing.snapshot import RouteTable
 
 
@@ -18,23 +15,12 @@ class Exposure(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     decision: str
 
 
-def judge(
-    entries: Sequence[object],
-    table: RouteTable,
-    now_ms: int,
-    verdict: Verdict[DecisionEvent] | None = None,
-    first: int = 0,
-) -> Verdict[DecisionEvent]:
-    """What to record of the entries, against the routes and keys of a snapshot, at a moment in Unix ms.
+def event_of(entry: object, table: RouteTable, now_ms: int) -> DecisionEvent:
+    """What to write down of an entry, against the routes and keys of a snapshot, at a moment in Unix ms.
 
-    A part of many is added to the `verdict` of those before it; `first` is the index of its first entry.
+    Raises:
+        Rejected: it cannot be.
     """
-    verdict = Verdict() if verdict is None else verdict
-    verdict.judge(entries, first, partial(_event, table=table, now_ms=now_ms))
-    return verdict
-
-
-def _event(entry: object, table: RouteTable, now_ms: int) -> DecisionEvent:
     try:
         exposure = msgspec.convert(entry, Exposure)
     except (msgspec.ValidationError, UnicodeError) as error:

@@ -15,7 +15,7 @@ from app.events.types import ArmAnswer, ShadowEvent
 from app.gateway.bodies import chunked
 from app.gateway.copies import TOO_LONG, Copies, Copy
 from app.gateway.counters import Counters
-from app.gateway.health import Admission, ArmHealth
+from app.gateway.health import ArmHealth
 from app.gateway.shadows import Drop, Shadow
 from app.gateway.targets import Target
 from app.gateway.upstream import Attempt, Caller, Failure
@@ -188,7 +188,7 @@ class Mirror:
     def _reason_to_drop(
         self, shadow: Shadow, request: Request, body: Sequence[bytes] | None, now: float
     ) -> Drop | None:
-        """None when the copy may be made. The health is asked last: it may count on what it lets through."""
+        """None when the copy may be made. The health is told last: it may count on what it lets through."""
         if self._host.draining:
             return Drop.DRAINING
         if request.upgrade is not None:
@@ -198,8 +198,8 @@ class Mirror:
         if self._sees_pressure(now):
             return Drop.PRESSURE
         reason = shadow.reason_to_drop(now)
-        if reason is None and shadow.health.admit(now) is Admission.NO:
-            return Drop.EJECTED
+        if reason is None:
+            shadow.health.admit(now)
         return reason
 
     def _sees_pressure(self, now: float) -> bool:

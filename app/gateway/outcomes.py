@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from datetime import datetime
-from functools import partial
 
 import msgspec
 
 from app.events.types import OutcomeEvent
-from app.gateway.entries import FUTURE_MS, Code, Rejected, Verdict, attributed
+from app.gateway.entries import FUTURE_MS, Code, Rejected, attributed
 from routing.claims import Claims
 from routing.snapshot import RouteTable
 from routing.types import MetricRule
@@ -29,23 +27,12 @@ class Outcome(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     id: str = ""
 
 
-def judge(
-    entries: Sequence[object],
-    table: RouteTable,
-    now_ms: int,
-    verdict: Verdict[OutcomeEvent] | None = None,
-    first: int = 0,
-) -> Verdict[OutcomeEvent]:
-    """What to accept of the entries, against the routes and keys of a snapshot, at a moment in Unix ms.
+def event_of(entry: object, table: RouteTable, now_ms: int) -> OutcomeEvent:
+    """What to write down of an entry, against the routes and keys of a snapshot, at a moment in Unix ms.
 
-    A part of many is added to the `verdict` of those before it; `first` is the index of its first entry.
+    Raises:
+        Rejected: it cannot be.
     """
-    verdict = Verdict() if verdict is None else verdict
-    verdict.judge(entries, first, partial(_event, table=table, now_ms=now_ms))
-    return verdict
-
-
-def _event(entry: object, table: RouteTable, now_ms: int) -> OutcomeEvent:
     outcome = _outcome(entry)
     claims, route = attributed(outcome.decision, table)
     rule = route.metric(outcome.metric)

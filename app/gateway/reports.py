@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from app.events.types import Event
 from app.gateway import exposures, outcomes
 from app.gateway.endpoints import NO_SNAPSHOT, RETRY, Endpoint
 from app.gateway.entries import BodyRefused, TooMany, Verdict, parse
+from routing.snapshot import RouteTable
 
 if TYPE_CHECKING:
     from app.events.spool import SpoolError
-    from routing.snapshot import RouteTable
 
 REPORT_BYTES = 8 * 1024 * 1024
-
-Judge = Callable[..., Verdict[Any]]
 
 
 class Reports(Endpoint):
@@ -25,7 +24,6 @@ class Reports(Endpoint):
 
     is_shared = True
     name: ClassVar[str]
-    judge: ClassVar[Judge]
     accepted: ClassVar[str]
     rejected: ClassVar[str]
 
@@ -53,7 +51,15 @@ class Reports(Endpoint):
         first: int,
         end: int,
     ) -> None:
-        self.judge(entries[first:end], table, now_ms, verdict, first)
+        verdict.judge(entries[first:end], first, lambda entry: self.event_of(entry, table, now_ms))
+
+    def event_of(self, entry: object, table: RouteTable, now_ms: int) -> Event:
+        """What to write down of an entry, by the routes of a snapshot, at a moment in Unix ms.
+
+        Raises:
+            Rejected: it cannot be.
+        """
+        raise NotImplementedError
 
     def _commit(self, verdict: Verdict[Any]) -> None:
         if not verdict.accepted:
@@ -79,15 +85,19 @@ class Outcomes(Reports):
     """`POST /v1/outcomes`: what became of decisions."""
 
     name = "outcomes"
-    judge = staticmethod(outcomes.judge)
     accepted = "kingmaker_outcomes_accepted_total"
     rejected = "kingmaker_outcomes_rejected_total"
+
+    def event_of(self, entry: object, table: RouteTable, now_ms: int) -> Event:
+        return outcomes.event_of(entry, table, now_ms)
 
 
 class Exposures(Reports):
     """`POST /v1/exposures`: which decisions were put to use."""
 
     name = "exposures"
-    judge = staticmethod(exposures.judge)
     accepted = "kingmaker_exposures_accepted_total"
     rejected = "kingmaker_exposures_rejected_total"
+
+    def event_of(self, entry: object, table: RouteTable, now_ms: int) -> Event:
+        return exposures.event_of(entry, table, now_ms)

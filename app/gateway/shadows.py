@@ -74,7 +74,7 @@ class Shadow:
         """None when the arm may have one more copy as far as it is concerned."""
         if len(self.copies) >= self._most:
             return _IN_FLIGHT
-        return _EJECTED if self.health.barred and not self.health.would_admit(now) else None
+        return None if self.health.would_admit(now) else _EJECTED
 
     def drop(self, reason: Drop) -> None:
         """Counts a copy that is not made, or not ended."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import lru_cache
 from urllib.parse import unquote_plus
 
 import msgspec
@@ -105,8 +106,7 @@ def resolve(document: object, pointer: str) -> object:
     """What a JSON pointer (RFC 6901) names in a document; None when that is nothing."""
     if not pointer.startswith("/"):
         return document if pointer == "" else None
-    for token in pointer[1:].split("/"):
-        key = token.replace("~1", "/").replace("~0", "~")
+    for key in _keys(pointer):
         if isinstance(document, dict):
             document = document.get(key)
         elif isinstance(document, list) and _INDEX.fullmatch(key) is not None and int(key) < len(document):
@@ -114,3 +114,9 @@ def resolve(document: object, pointer: str) -> object:
         else:
             return None
     return document
+
+
+@lru_cache(maxsize=1_024)
+def _keys(pointer: str) -> tuple[str, ...]:
+    """The keys that a pointer leads through: it is the same in every request."""
+    return tuple(token.replace("~1", "/").replace("~0", "~") for token in pointer[1:].split("/"))

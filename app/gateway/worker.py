@@ -210,7 +210,10 @@ class Worker:
         """A route as it is served by a snapshot."""
         if routing is not self.routing:
             return self._made_course(routing, route)
-        return self._courses.get(route.id) or self._new_course(routing, route)
+        known = self._courses.get(route.id)
+        if known is None:
+            known = self._courses[route.id] = self._made_course(routing, route)
+        return known
 
     def forwarding_lines(self, request: Request, client: ClientConnection) -> bytes:
         """The fields that tell an arm where a request has been."""
@@ -341,10 +344,6 @@ class Worker:
 
     def on_refused(self, status: int) -> None:
         self.counters.add("kingmaker_refused_requests_total", "code", str(status))
-
-    def _new_course(self, routing: Routing, route: Route) -> Course:
-        course = self._courses[route.id] = self._made_course(routing, route)
-        return course
 
     def _made_course(self, routing: Routing, route: Route) -> Course:
         shadows = self.mirror.shadows(routing, route)

@@ -15,6 +15,7 @@ from app.control.documents import (
     arm_of,
     headers_of,
     plain,
+    require_sound,
     sample_of,
     tls_of,
 )
@@ -27,7 +28,7 @@ from app.db.session import Connection
 from app.db.timeline import Entry, Kind
 from policies.errors import BadSpec, IllegalTransition
 from policies.lifecycle import with_arms
-from policies.spec import ArmSpec, arm_problems, problems
+from policies.spec import ArmSpec, arm_problems
 from routing.types import Role
 
 router = APIRouter(tags=["arms"])
@@ -121,8 +122,7 @@ def _with_arms(route: StoredRoute, arms: tuple[ArmSpec, ...]) -> StoredRoute:
     """
     rollout = with_arms(route.rollout, tuple(arm.name for arm in arms if arm.answers))
     wanted = routes.placed(replace(route.spec, arms=arms), rollout)
-    if errors := problems(wanted):
-        raise BadDeclaration(f"route {route.name!r}", errors)
+    require_sound(wanted)
     return replace(route, spec=wanted, rollout=rollout)
 
 

@@ -10,7 +10,7 @@ from fastapi import APIRouter
 from app.control.api.moves import Move, move, persist
 from app.control.api.parameters import IfMatch, Reason, RouteName, Scope
 from app.control.auth import Operator, Viewer
-from app.control.documents import BadDeclaration, plain
+from app.control.documents import plain, require_sound
 from app.control.presentation import rollout_view
 from app.control.schemas import ArmAction, Because, KillSwitch, SplitChange, StartAction
 from app.control.splits import bandit_of, split_document, weights_of
@@ -22,7 +22,6 @@ from app.db.timeline import Entry, Kind
 from policies import lifecycle
 from policies.errors import BadSpec, IllegalTransition
 from policies.lifecycle import Rollout
-from policies.spec import RouteSpec, problems
 from policies.types import Action, Phase
 from routing.types import Role
 
@@ -53,14 +52,14 @@ async def set_split(
         weights = weights_of(change, route.spec.arms)
         _require_no_shadows(route, weights)
         wanted = replace(route.spec, bandit=bandit_of(change))
-        _require_sound(wanted)
+        require_sound(wanted)
         same_mode = wanted.bandit == route.spec.bandit
         if same_mode and weights == route.rollout.weights:
             return None
         rollout = lifecycle.set_split(route.rollout, weights, at_ms)
         if not same_mode:
             await routes.update_spec(connection, route.id, wanted, route.declared)
-        evidence = None if same_mode else plain(split_document(wanted))
+        evidence = None if same_mode else plain(split_document(weights, wanted.bandit, wanted.metrics))
         entry = Entry(Kind.SPLIT_CHANGED, caller.name, change.reason, evidence=evidence)
         return replace(route, spec=wanted, rollout=rollout), entry
 
@@ -159,11 +158,6 @@ def _require_no_shadows(route: StoredRoute, weights: Mapping[str, int]) -> None:
         if arm.role is Role.SHADOW and arm.name in weights:
             bound = "must be 0 or absent for a shadow arm, which answers nobody"
             raise BadSpec(f"weights.{arm.name}", f"{bound}, got {weights[arm.name]}")
-
-
-def _require_sound(spec: RouteSpec) -> None:
-    if errors := problems(spec):
-        raise BadDeclaration(f"route {spec.name!r}", errors)
 
 
 def _require_weights(route: StoredRoute) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from functools import partial
 from typing import Any
 
 import pytest
 
-from app.gateway.exposures import judge
+from app.gateway.entries import Verdict
+from app.gateway.exposures import event_of
 from routing.claims import Claims, SigningKey
 from routing.tokens import sign, verify
 from routing.types import Reason
@@ -181,4 +183,6 @@ async def test_judging_never_raises(stage: Stage) -> None:
     routing = stage.worker.routing
     assert routing is not None
     entries: list[object] = [None, 1, "x", [], {}, {"decision": []}, {"decision": {"decision": 1}}]
-    assert len(judge(entries, routing.table, 0).rejected) == len(entries)
+    verdict: Verdict[Any] = Verdict()
+    verdict.judge(entries, 0, partial(event_of, table=routing.table, now_ms=0))
+    assert len(verdict.rejected) == len(entries)

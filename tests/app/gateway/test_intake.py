@@ -6,12 +6,14 @@ import asyncio
 import json
 import time
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import msgspec
 import pytest
 
-from app.gateway.outcomes import judge
+from app.gateway.entries import Verdict
+from app.gateway.outcomes import event_of
 from routing.claims import Claims, SigningKey
 from routing.features import Source, SourceKind
 from routing.tokens import sign
@@ -223,7 +225,9 @@ async def test_judging_never_raises(stage: Stage) -> None:
     routing = stage.worker.routing
     assert routing is not None
     entries = [None, 1, "x", [], {}, {"value": []}, msgspec.json.decode(b'{"decision": 1}')]
-    assert len(judge(entries, routing.table, 0).rejected) == len(entries)
+    verdict: Verdict[Any] = Verdict()
+    verdict.judge(entries, 0, partial(event_of, table=routing.table, now_ms=0))
+    assert len(verdict.rejected) == len(entries)
 
 
 async def test_too_many_outcomes_at_once_are_refused(stage: Stage) -> None:
