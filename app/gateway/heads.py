@@ -57,6 +57,26 @@ class FieldLines(dict[bytes, tuple[bytes, bytes, bytes, _Take]], Generic[_Take])
             self[line] = field
         return field
 
+    def find(self, lines: list[bytes], name: bytes) -> bytes | None:
+        """The value in the first of these lines that has this name (lower case)."""
+        for line in lines:
+            lower, value, _, _ = self[line]
+            if lower == name:
+                return value
+        return None
+
+    def by_name(self, lines: list[bytes]) -> dict[bytes, bytes]:
+        """The values in lines that were looked up before, by name; of equal names the first."""
+        values: dict[bytes, bytes] = {}
+        for line in reversed(lines):
+            known = self.get(line)
+            if known is not None:
+                values[known[0]] = known[1]
+            else:
+                name, _, value = line.partition(b":")
+                values[name.lower()] = value.strip(b" \t")
+        return values
+
 
 def is_hopeless(part: bytes, looked_at: int = 0) -> bool:
     """Whether a head that is not whole yet can no longer become a good one; `looked_at` bytes of it could."""

@@ -49,6 +49,9 @@ _HARMLESS: Final = frozenset((b"keep-alive", b"close", b"upgrade", b"te"))
 UNREAD: Final = object()
 """That a body has not been decoded: it may be any JSON value."""
 
+_UNINDEXED: Final[dict[bytes, bytes]] = {}
+"""That one field was looked for, which is often all; an index is made for the second."""
+
 
 class Request:
     """One request as it is read. `lines`: the header fields an arm may see; `pieces`: body not taken yet.
@@ -61,6 +64,7 @@ class Request:
         "_authority",
         "_body",
         "_came",
+        "_fields",
         "_taken_bytes",
         "chunked",
         "complete",
@@ -117,6 +121,7 @@ class Request:
         self._body: BodyReader | None = None
         self._authority: bytes | None = None
         self._came: list[bytes] = []
+        self._fields: dict[bytes, bytes] | None = None
         self.lines: list[bytes] = []
         self.pieces: list[bytes] = []
 
@@ -160,16 +165,18 @@ class Request:
 
     def field(self, name: bytes) -> bytes | None:
         """The value of the first field with this name (lower case), as it came."""
-        for line in self._came:
-            lower, value, _, _ = _LINES[line]
-            if lower == name:
-                return value
-        return None
+        fields = self._fields
+        if fields is None:
+            self._fields = _UNINDEXED
+            return _LINES.find(self._came, name)
+        if not fields:
+            self._fields = fields = _LINES.by_name(self._came)
+        return fields.get(name)
 
     def forget(self) -> None:
-        """Drops what was worked out of body, query and cookies: a document is many times its text."""
+        """Drops what was worked out of head and body: a document is many times its text."""
         self.document = UNREAD
-        self.parameters = self.cookies = None
+        self.parameters = self.cookies = self._fields = None
 
     def read_body(self, data: bytes, most: int) -> bytes:
         """Takes what there is of the body; gives what came after its end.

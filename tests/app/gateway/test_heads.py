@@ -151,6 +151,18 @@ def test_what_is_learnt_is_bounded_and_holds_no_secrets() -> None:
     assert 0 < len(known) <= 2_048
 
 
+@given(st.lists(st.tuples(st.sampled_from([b"A", b"a", b"X-B", b"Cookie", b"AUTHORIZATION"]), LINE)))
+def test_the_first_of_a_name_counts_however_it_is_looked_for(fields: list[tuple[bytes, bytes]]) -> None:
+    """By walking the lines, and by their index, also where they are not remembered."""
+    known = lines([])
+    heads = [b"%b:%b" % field for field in fields]
+    said = [known[line][:2] for line in heads]
+    index = known.by_name(heads)
+    assert index == dict(reversed(said))
+    for name in (b"a", b"x-b", b"cookie", b"authorization", b"absent"):
+        assert known.find(heads, name) == index.get(name)
+
+
 @pytest.mark.parametrize(
     ("value", "length"),
     [(b"0", 0), (b"007", 7), (b"9" * 18, int("9" * 18)), (b"0" * 18, 0)],

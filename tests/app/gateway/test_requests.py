@@ -249,6 +249,28 @@ def test_values_are_kept_to_the_byte() -> None:
     assert request.field(b"x-b") == b"a \xff\tb"
 
 
+def test_a_field_is_the_first_of_its_name_each_time_it_is_asked_for() -> None:
+    """Whether it is the only one that anybody asks for, one of many, or asked for once more later on."""
+    request = read(GET + b"\r\nX-A: 1\r\nCookie: c=1\r\nx-a: 2\r\nX-B:\r\nTE: trailers\r\nCookie: c=2")
+    wanted = {b"x-a": b"1", b"cookie": b"c=1", b"x-b": b"", b"x-c": None, b"te": b"trailers", b"host": b"a"}
+    for _ in range(2):
+        for _ in range(2):
+            assert {name: request.field(name) for name in wanted} == wanted
+        request.forget()
+    assert read(b"GET / HTTP/1.0").field(b"host") is None
+
+
+def test_fields_are_indexed_for_whoever_asks_for_a_second_one() -> None:
+    """Most requests are asked for one field, or for none: they pay for no index. It is not kept for long."""
+    request = read(GET + b"\r\nX-A: 1")
+    request.field(b"x-a")
+    assert not request._fields
+    request.field(b"x-a")
+    assert request._fields == {b"host": b"a", b"x-a": b"1"}
+    request.forget()
+    assert request._fields is None
+
+
 def test_fields_about_the_way_are_joined() -> None:
     """One list, in order, however many there were (RFC 9110, 5.3)."""
     request = read(GET + b"\r\nVia: 1.1 a\r\nVIA: 1.1 b\r\nX-Forwarded-For: c")
