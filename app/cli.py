@@ -32,6 +32,7 @@ PROGRAM = "kingmaker"
 def main() -> None:
     """Run a command and leave with its exit code: 0 fine, 1 refused or failed, 2 usage."""
     os.umask(0o077)  # what is written, signing keys among it, is this user's alone
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # matrices are small: more would only take cores
     app(prog_name=PROGRAM)
 
 

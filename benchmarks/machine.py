@@ -7,13 +7,16 @@ import platform
 import subprocess
 import sys
 from collections.abc import Sequence
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import msgspec
 
 from benchmarks import envoy, nginx
 from benchmarks.processes import LOAD_CORE, MEASURED_CORE, core
+
+_PACKAGES = ("uvloop", "httptools", "numpy", "scipy", "vowpalwabbit", "mabwiser")
+_MISSING = "not installed"
 
 
 class Machine(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,8 +44,7 @@ def machine() -> Machine:
         one_core=core(MEASURED_CORE) == core(LOAD_CORE),
         versions={
             "python": f"{platform.python_version()} ({os.path.realpath(sys.executable)})",
-            "uvloop": version("uvloop"),
-            "httptools": version("httptools"),
+            **{package: _installed(package) for package in _PACKAGES},
             "wrk": _said(["wrk", "-v"]),
             "nginx": _said([nginx.find() or "nginx", "-v"]),
             "envoy": _said([envoy.find() or "envoy", "--version"]),
@@ -57,11 +59,18 @@ def _processor() -> str:
     return names[0] if names else platform.machine()
 
 
+def _installed(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return _MISSING
+
+
 def _said(command: Sequence[str]) -> str:
     """What a program says about its version, on whichever stream; a program that is missing says nothing."""
     try:
         ran = subprocess.run(command, capture_output=True, check=False, timeout=30, text=True)
     except OSError:
-        return "not installed"
+        return _MISSING
     words = (ran.stdout + ran.stderr).strip().splitlines()
     return words[0].rpartition("version: ")[2].strip() if words else "unknown"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from importlib.metadata import version
@@ -52,6 +53,29 @@ def test_help_loads_nothing_heavy() -> None:
     program = "import app.cli, sys; print(*sys.modules)"
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert not set(ran.stdout.split()) & SLOW
+
+
+@pytest.mark.parametrize("given", [None, "2"])
+def test_numpy_computes_in_one_thread(given: str | None) -> None:
+    """In every process that a command is, or starts; unless the environment asks for another number."""
+    environment = {name: value for name, value in os.environ.items() if name != "OPENBLAS_NUM_THREADS"}
+    if given is not None:
+        environment["OPENBLAS_NUM_THREADS"] = given
+    program = """
+import atexit, sys
+from app.cli import main
+def tell():
+    import numpy, os, threadpoolctl
+    pools = {pool["num_threads"] for pool in threadpoolctl.threadpool_info()}
+    print(os.environ["OPENBLAS_NUM_THREADS"], *pools)
+atexit.register(tell)
+main()
+"""
+    command = [sys.executable, "-c", program, "--version"]
+    ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    asked, *pools = ran.stdout.splitlines()[-1].split()
+    assert asked == (given or "1")
+    assert given is not None or set(pools) <= {"1"}
 
 
 def test_the_version_is_that_of_the_package() -> None:
