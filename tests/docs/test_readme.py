@@ -2,7 +2,6 @@
 
 import os
 import re
-import shlex
 import signal
 import socket
 import subprocess
@@ -10,9 +9,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from typer.main import get_command
-
-from app.cli import app
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -78,31 +74,3 @@ def test_the_lines_under_use_it_run(checkout: tuple[Path, dict[str, int]]) -> No
     assert '{"accepted":1,"rejected":[]}' in said
     assert "route_created" in said
     assert "61.1 %" in said, "the chance to beat"
-
-
-@pytest.mark.parametrize(
-    "line", [line for line in _block("How a challenger is promoted").splitlines() if line.strip()]
-)
-def test_the_commands_shown_are_understood(line: str) -> None:
-    """Each command names one of the command line's, with options that it has."""
-    program, name, *arguments = shlex.split(line, comments=True)
-    assert program == "kingmaker"
-    command = get_command(app)
-    context = command.make_context(program, [name, *arguments], resilient_parsing=False)
-    with context:
-        _parse(command, context, [name, *arguments])
-
-
-def _parse(command: object, context: object, arguments: list[str]) -> None:
-    """Read the arguments down to the last subcommand, without running it."""
-    name, found, rest = command.resolve_command(context, arguments)  # type: ignore[attr-defined] # a click group
-    child = found.make_context(name, list(rest), parent=context)
-    if hasattr(found, "resolve_command"):
-        _parse(found, child, list(rest))
-
-
-def test_every_file_that_is_linked_exists() -> None:
-    """No link of the README leads nowhere."""
-    targets = re.findall(r"\]\(([^)#:]+)\)", README)
-    assert targets
-    assert [target for target in targets if not (ROOT / target).exists()] == []

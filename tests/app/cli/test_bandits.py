@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import pytest
 
 from app.control.bandits import BanditView
 from app.control.examples import BANDIT
+from tests.app.cli.answering import answering
 from tests.app.cli.programs import Session, invoke
 
 OTHER: dict[str, Any] = {
@@ -48,31 +47,9 @@ class Control:
 def control() -> Iterator[Control]:
     """One that can be called; `env` says where."""
     here = Control()
-
-    class Answering(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self._answer(None)
-
-        def do_POST(self) -> None:
-            self._answer(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-
-        def _answer(self, sent: Any) -> None:
-            body = here.body(self.command, self.path, sent)
-            self.send_response(200)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_request(self, code: int | str = "-", size: int | str = "-") -> None: ...
-
-    with HTTPServer(("127.0.0.1", 0), Answering) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        here.env = {"KINGMAKER_SERVER": f"http://127.0.0.1:{server.server_port}"}
+    with answering(here.body) as url:
+        here.env = {"KINGMAKER_SERVER": url}
         yield here
-        server.shutdown()
-        thread.join()
 
 
 def drawn(text: str) -> list[list[str]]:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import pytest
 
 from app.control.shadows import ShadowReport
+from tests.app.cli.answering import answering
 from tests.app.cli.programs import Session, invoke
 
 
@@ -21,23 +20,8 @@ def described() -> Iterator[str]:
     assert isinstance(extra, dict)
     examples: Any = extra["examples"]
     body = ShadowReport.model_validate(examples[0]).model_dump_json().encode()
-
-    class Answering(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(200)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_request(self, code: int | str = "-", size: int | str = "-") -> None: ...
-
-    with HTTPServer(("127.0.0.1", 0), Answering) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
+    with answering(lambda method, path, sent: body) as url:
+        yield url
 
 
 def test_agreement_is_drawn_arm_by_arm(described: str) -> None:
