@@ -28,6 +28,7 @@ from app.listeners import is_loopback, listen, url_of
 from app.locks import only_one
 from app.publisher import Publisher
 from app.settings import BadSettings, Settings, prepare_data_dir
+from app.stores.first_arms import open_store
 from app.supervisor import Supervisor, WorkersNotReady
 from app.telemetry import configure
 from policies.errors import IllegalTransition
@@ -194,7 +195,10 @@ async def _start_control(
 ) -> None:
     await _apply_config(settings, database, places)
     publisher = Publisher(database, settings.data_dir)
-    context = Context(database, publisher, keyless=is_loopback(settings.host), places=places)
+    first_arms = open_store(settings.data_dir, settings.redis_url)
+    stack.push_async_callback(first_arms.close)
+    keyless = is_loopback(settings.host)
+    context = Context(database, publisher, keyless=keyless, places=places, first_arms=first_arms)
     await context.publisher.publish()
     if not await _has_keys(database):
         _say("no API key is configured: everybody on this machine may change routes (kingmaker keys create)")
@@ -237,7 +241,8 @@ async def _start_gateway(
     settings: Settings, listener: socket.socket, stop: _Stop, stack: AsyncExitStack, own: Listeners = NOWHERE
 ) -> None:
     data_dir, workers = settings.data_dir, settings.workers
-    supervisor = Supervisor(data_dir, listener, workers, settings.gateway, own, stop.hurry)
+    redis_url = settings.redis_url
+    supervisor = Supervisor(data_dir, listener, workers, settings.gateway, own, stop.hurry, redis_url)
     stack.push_async_callback(supervisor.stop)
     await supervisor.start()
 

@@ -6,10 +6,12 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from app.gateway.settings import GatewaySettings
 
 DEFAULT_DATA_DIR = Path("kingmaker-data")
+REDIS_SCHEMES = ("redis", "rediss", "unix")
 _MAX_WORKERS = 256
 
 
@@ -19,7 +21,7 @@ class BadSettings(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How this process serves. The database is, if unnamed, SQLite in `data_dir`.
+    """How this process serves. Without `database_url` and `redis_url` all is in SQLite files of `data_dir`.
 
     `routes` are those that the file `config` declares, not checked yet. `gateway` is for the gateway's
     workers; the control plane heeds what it says of networks.
@@ -34,6 +36,7 @@ class Settings:
     control_port: int = 8081
     data_dir: Path = DEFAULT_DATA_DIR
     database_url: str | None = None
+    redis_url: str | None = None
     workers: int = 1
     routes: tuple[dict[str, Any], ...] = ()
     gateway: GatewaySettings = field(default_factory=GatewaySettings)
@@ -44,6 +47,9 @@ class Settings:
                 raise BadSettings(f"{name} must be in [0, 65535], got {getattr(self, name)}")
         if not 1 <= self.workers <= _MAX_WORKERS:
             raise BadSettings(f"workers must be in [1, {_MAX_WORKERS}], got {self.workers}")
+        if self.redis_url is not None and urlsplit(self.redis_url).scheme not in REDIS_SCHEMES:
+            schemes = ", ".join(f"{scheme}://" for scheme in REDIS_SCHEMES)
+            raise BadSettings(f"redis_url must begin with one of {schemes}, got {_shown(self.redis_url)!r}")
         if "?" in str(self.data_dir):
             raise BadSettings(f"data_dir must not hold a question mark, got {str(self.data_dir)!r}")
         if self.gateway_port == self.control_port != 0:
@@ -53,6 +59,12 @@ class Settings:
     def database(self) -> str:
         """The URL of the database."""
         return self.database_url or f"sqlite:///{self.data_dir.absolute() / 'kingmaker.db'}"
+
+
+def _shown(url: str) -> str:
+    """A URL without what may be a secret."""
+    scheme, _, rest = url.rpartition("@")
+    return f"{scheme.partition('://')[0]}://…@{rest}" if scheme else rest
 
 
 def prepare_data_dir(data_dir: Path) -> None:

@@ -19,6 +19,7 @@ _SERVER: dict[str, type] = {
     "control_port": int,
     "data_dir": str,
     "database_url": str,
+    "redis_url": str,
     "workers": int,
 }
 """What the mapping `server` of a file may name, and of which type."""

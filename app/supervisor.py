@@ -76,8 +76,10 @@ class Supervisor:
         settings: GatewaySettings = DEFAULTS,
         own: Listeners = NOWHERE,
         hurry: asyncio.Event | None = None,
+        redis_url: str | None = None,
     ) -> None:
         self._data_dir = data_dir
+        self._redis_url = redis_url
         self._hurry = hurry or asyncio.Event()
         self._settings = settings
         self._own = own
@@ -168,7 +170,14 @@ class Supervisor:
         taken = {process.name for process in self._processes}
         names = chain([place.name], (f"{place.name}.{number}" for number in count(1)))
         name = next(name for name in names if name not in taken)  # and so a spool and figures of its own
-        options = Options(self._data_dir, name, place.listener.fileno(), self._settings, own=self._own)
+        options = Options(
+            self._data_dir,
+            name,
+            place.listener.fileno(),
+            self._settings,
+            own=self._own,
+            redis_url=self._redis_url,
+        )
         process = await WorkerProcess.start(options)
         self._processes.append(process)
         try:

@@ -7,8 +7,11 @@ so the base rate may move as it will.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import exp
+from statistics import fmean
+from typing import NamedTuple
 
 import numpy as np
 from scipy import special
@@ -34,6 +37,15 @@ class GuardrailReading:
     challenger_rate: float | None
 
 
+class Cohort(NamedTuple):
+    """Cumulative sums of a binary metric, of decisions that were drawn by these shares (bp)."""
+
+    champion: Sums
+    challenger: Sums
+    champion_share_bp: int
+    challenger_share_bp: int
+
+
 def breach(
     guardrail: Guardrail,
     champion: Sums,
@@ -53,15 +65,24 @@ def breach(
     confidence (Ville). Assumes decisions that are drawn independently; a sticky unit that fails often
     counts each time.
     """
-    if better is Better.LOWER:
-        suspect, reference, shares = challenger, champion, (challenger_share_bp, champion_share_bp)
-    else:
-        suspect, reference, shares = champion, challenger, (champion_share_bp, challenger_share_bp)
-    odds = odds_of_traffic(shares, suspect.n, reference.n) * (1 + guardrail.max_relative_increase)
-    log_e = log_e_value(suspect.total, reference.total, odds)
+    cohort = Cohort(champion, challenger, champion_share_bp, challenger_share_bp)
+    return breach_in(guardrail, (cohort,), better)
+
+
+def breach_in(
+    guardrail: Guardrail, cohorts: Sequence[Cohort], better: Better = Better.LOWER
+) -> GuardrailReading:
+    """Read a guardrail over cohorts, each drawn by shares of its own, which units keep as shares change.
+
+    Each has its e-value as in `breach`; their mean is one too, whatever their dependence. Source: Vovk and
+    Wang, E-values: calibration, combination and applications, Annals of Statistics 49, 2021.
+    """
+    logs = [_log_e(guardrail, cohort, better) for cohort in cohorts]
+    e_value = fmean(exp(min(log_e, _LARGEST_LOG)) for log_e in logs)
+    champion = sum((cohort.champion for cohort in cohorts), Sums())
+    challenger = sum((cohort.challenger for cohort in cohorts), Sums())
     limit = round(1 / (1 - guardrail.confidence), 9)
     enough = challenger.n >= guardrail.min_events
-    e_value = exp(min(float(log_e), _LARGEST_LOG))
     return GuardrailReading(
         metric=guardrail.metric,
         e_value=e_value,
@@ -71,6 +92,18 @@ def breach(
         champion_rate=champion.mean if champion.n else None,
         challenger_rate=challenger.mean if challenger.n else None,
     )
+
+
+def _log_e(guardrail: Guardrail, cohort: Cohort, better: Better) -> float:
+    champion, challenger = cohort.champion, cohort.challenger
+    if better is Better.LOWER:
+        suspect, reference = challenger, champion
+        shares = cohort.challenger_share_bp, cohort.champion_share_bp
+    else:
+        suspect, reference = champion, challenger
+        shares = cohort.champion_share_bp, cohort.challenger_share_bp
+    odds = odds_of_traffic(shares, suspect.n, reference.n) * (1 + guardrail.max_relative_increase)
+    return float(log_e_value(suspect.total, reference.total, odds))
 
 
 def odds_of_traffic(shares_bp: tuple[int, int], suspect: Real, reference: Real) -> Array:

@@ -137,7 +137,8 @@ class RouteSpec:
     """A route as declared. `weights` is arm name → basis points, of arms that answer.
 
     Where there is a `bandit` it divides the traffic, and the weights are the champion's. `segments` names the
-    features by which the route is also looked at value by value.
+    features by which the route is also looked at value by value. `first_arm_ms`: how long a unit keeps the
+    first arm that it got; None: its arm is by its hash alone.
     """
 
     name: str
@@ -153,6 +154,7 @@ class RouteSpec:
     upstream: Upstream = field(default_factory=Upstream)
     allow_force: bool = False
     bandit: BanditSpec | None = None
+    first_arm_ms: int | None = None
 
     def metric(self, name: str) -> Metric | None:
         """The declared metric with this name."""
@@ -177,6 +179,7 @@ def problems(spec: RouteSpec) -> list[BadSpec]:
         *_name_problems("route", spec.name),
         *_match_problems(spec.match),
         *_unit_problems(spec.unit),
+        *_stickiness_problems(spec),
         *_context_problems(spec.context),
         *_segments_problems(spec),
         *_arms_problems(spec.arms),
@@ -326,6 +329,15 @@ def _sample_problems(where: str, arm: ArmSpec) -> Iterator[BadSpec]:
 
 def _is_plain(url: str) -> bool:
     return all("!" <= character <= "~" for character in url)
+
+
+def _stickiness_problems(spec: RouteSpec) -> Iterator[BadSpec]:
+    if spec.first_arm_ms is None:
+        return
+    if spec.unit is None:
+        bound = "must be hash for a route without a unit: each request is its own, and has no first arm"
+        yield BadSpec("stickiness.mode", f"{bound}, got 'first_arm'")
+    yield from in_range("stickiness.keep", spec.first_arm_ms, 1_000, 365 * CALENDAR_DAY_MS, " ms")
 
 
 def _split_problems(spec: RouteSpec) -> Iterator[BadSpec]:

@@ -1,6 +1,7 @@
 """Which arm answers this request, why, and with what probability? Never fails: in doubt, the champion.
 
-Precedence: kill switch, forced arm, override, split. The split is by weights, or by a bandit.
+Precedence: kill switch, forced arm, override, first arm, split. The first arm is one that a unit keeps; the
+split is by weights, or by a bandit.
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ from routing.bucketing import bucket, unit_hash
 from routing.claims import id_of
 from routing.conditions import Subject
 from routing.context import Encoder
-from routing.errors import RoutingError
+from routing.errors import BadModel, RoutingError
 from routing.features import Value
+from routing.first_arm import FirstArm
 from routing.learning import bandit_of
-from routing.linear_model import BadModel
 from routing.overrides import Rules
 from routing.rules import Override
 from routing.thompson import Bandit
@@ -30,13 +31,15 @@ _NO_CONTEXT = np.ones(1)
 class Assignment(Choice, frozen=True, gc=False):
     """A choice for one unit, or for a request of its own. `override_id`: of the override that pinned it.
 
-    `considered_bp`: with which probability a bandit that is an apprentice would have chosen the arm.
+    `considered_bp`: with which probability a bandit that is an apprentice would have chosen the arm. `first`:
+    where the unit keeps the arm of an earlier decision; reason and probabilities are of that one.
     """
 
     unit_hash: int
     has_unit: bool
     override_id: int | None = None
     considered_bp: int | None = None
+    first: FirstArm | None = None
 
 
 class Asked:
@@ -45,9 +48,10 @@ class Asked:
     `at_ms` (Unix ms) and `nonce` (64 random bits) make the decision's id, which draws the arm where a bandit
     chooses. `entropy` are 64 more, which draw it by weights where there is no unit. `forced` is the name of
     the arm that the caller asked for. `subject` is what overrides look at; without one, none holds.
+    `first` is the arm that the unit got first, where that is kept and known.
     """
 
-    __slots__ = ("at_ms", "context", "entropy", "forced", "nonce", "subject", "unit")
+    __slots__ = ("at_ms", "context", "entropy", "first", "forced", "nonce", "subject", "unit")
 
     def __init__(
         self,
@@ -58,7 +62,9 @@ class Asked:
         nonce: int = 0,
         subject: Subject | None = None,
         context: Mapping[str, Value] | None = None,
+        first: FirstArm | None = None,
     ) -> None:
+        self.first = first
         self.unit = unit
         self.entropy = entropy
         self.forced = forced
@@ -74,6 +80,7 @@ class Plan:
     From the plan `before` it takes over what is costly to work out and has not changed: rules, and bandit.
     `fault` says why the route's bandit cannot choose; then the champion answers what is not pinned.
     `is_plain`: weights divide all that is not forced, so neither context nor subject is asked for.
+    `keepable` are the ids of the arms that a unit may keep; none where it does not, or there is no choice.
     """
 
     __slots__ = (
@@ -86,6 +93,7 @@ class Plan:
         "encoder",
         "fault",
         "is_plain",
+        "keepable",
         "pinning",
         "route",
         "rules",
@@ -99,7 +107,8 @@ class Plan:
         is_same = before is not None and before.pinning == pinning
         self.rules: Rules | None = before.rules if before is not None and is_same else _rules(pinning)
         self.encoder = Encoder(route.context) if route.context else None
-        self.is_plain = self.rules is None and self.encoder is None and route.bandit is None
+        has_rules = self.rules is not None or self.encoder is not None or route.bandit is not None
+        self.is_plain = not has_rules and route.first_arm_ms is None
         self._is_killed = route.kill_switch
         self._salt = route.salt
         self._ends = route.ends
@@ -113,9 +122,10 @@ class Plan:
                 self.bandit = self._bandit(route.bandit)
             except (RoutingError, ValueError, ArithmeticError) as error:
                 self.fault = str(error)
+        self.keepable = self._keepable()
 
     def assign(self, asked: Asked) -> Assignment:
-        """The arm, by the first of these that applies: kill switch, forced arm, override, split.
+        """The arm, by the first of these that applies: kill switch, forced arm, override, first arm, split.
 
         A forced arm that is unknown, not allowed, or serves nobody is ignored, as is an override of such an
         arm. Anything wrong in the split, or with the bandit, ends in the champion with reason DEFAULT.
@@ -134,9 +144,41 @@ class Plan:
         if self.rules is not None and (override := self._override(self.rules, asked)) is not None:
             pinned = certain(self._serving[override.arm_id], Reason.OVERRIDE)
             return _assignment(pinned, hash64, asked, override.id)
+        if asked.first is not None and self.keeps(asked.first):
+            return self._kept(asked.first, hash64, asked)
         if route.bandit is not None:
             return self._learnt(route.bandit.is_apprentice, hash64, asked)
         return _assignment(self._choices[bisect_right(self._ends, bucket(hash64))], hash64, asked)
+
+    def keeps(self, first: FirstArm) -> bool:
+        """Whether a unit keeps the arm that it got first.
+
+        It does while the arm has a share, unless another one was promoted since: then it is drawn for anew.
+        """
+        return first.arm_id in self.keepable and self.route.champion.id in (first.champion_id, first.arm_id)
+
+    def first_of(self, assignment: Assignment, at_ms: int) -> FirstArm | None:
+        """What a unit is to keep of an assignment at `at_ms` (Unix ms), if that was drawn for it just now."""
+        reason = assignment.reason
+        is_drawn = reason is Reason.SPLIT or reason is Reason.BANDIT
+        if not (is_drawn and assignment.has_unit and self.keepable) or assignment.first is not None:
+            return None
+        route, shares = self.route, dict(assignment.probabilities)
+        return FirstArm(assignment.arm.id, route.champion.id, reason, route.epoch, at_ms, shares)
+
+    def _keepable(self) -> frozenset[int]:
+        route = self.route
+        if route.first_arm_ms is None:
+            return frozenset()
+        ids = [arm_id for arm_id in route.probabilities if arm_id in self._serving]
+        if route.bandit is not None:
+            ids = [] if self.bandit is None or route.bandit.is_apprentice else list(self.bandit.terms.arm_ids)
+        return frozenset(ids) if len(ids) > 1 else frozenset()
+
+    def _kept(self, first: FirstArm, hash64: int, asked: Asked) -> Assignment:
+        arm = self._serving[first.arm_id]
+        choice = Choice(arm, first.reason, first.propensity_bp, first.probabilities)
+        return _assignment(choice, hash64, asked, first=first)
 
     def _learnt(self, is_apprentice: bool, hash64: int, asked: Asked) -> Assignment:
         """What the bandit chooses, or an apprentice would have."""
@@ -218,6 +260,7 @@ def _assignment(
     asked: Asked,
     override_id: int | None = None,
     considered_bp: int | None = None,
+    first: FirstArm | None = None,
 ) -> Assignment:
     return Assignment(
         choice.arm,
@@ -228,4 +271,5 @@ def _assignment(
         asked.unit is not None,
         override_id,
         considered_bp,
+        first,
     )

@@ -171,7 +171,8 @@ def certain(arm: Arm, reason: Reason) -> Choice:
 class Route(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """A public name, the arms behind it, and how unpinned traffic is divided among them.
 
-    What every request asks of it is worked out once, when it is first asked.
+    What every request asks of it is worked out once, when it is first asked. `first_arm_ms`: how long a unit
+    keeps the first arm that it got; None: its arm is by its hash alone.
 
     Raises:
         BadSnapshot: there is not exactly one champion, the shares do not cover [0, 10,000), or the salt is
@@ -194,6 +195,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     upstream: Upstream = msgspec.field(default_factory=Upstream)
     allow_force: bool = False
     kill_switch: bool = False
+    first_arm_ms: int | None = None
 
     def __post_init__(self) -> None:
         champions = [arm.name for arm in self.arms if arm.role is Role.CHAMPION]

@@ -105,6 +105,16 @@ DatabaseUrl = Annotated[
         help="postgresql://… or sqlite:///….",
     ),
 ]
+RedisUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--redis-url",
+        metavar="URL",
+        envvar="KINGMAKER_REDIS_URL",
+        show_default="a file in the data folder",
+        help="redis://…, rediss://… or unix://…: keeps units' first arms for the gateways of many machines.",
+    ),
+]
 Workers = Annotated[
     int | None,
     typer.Option(

@@ -18,6 +18,7 @@ from app.commands.options import (
     Host,
     Json,
     Limit,
+    RedisUrl,
     SettingsFile,
     Workers,
 )
@@ -36,6 +37,7 @@ def serve(
     control_port: ControlPort = None,
     data_dir: DataDir = None,
     database_url: DatabaseUrl = None,
+    redis_url: RedisUrl = None,
     workers: Workers = None,
     limit: Limit = None,
 ) -> None:
@@ -48,6 +50,7 @@ def serve(
         control_port=control_port,
         data_dir=data_dir,
         database_url=database_url,
+        redis_url=redis_url,
         workers=workers,
     )
     from app.serve import serve as run  # noqa: PLC0415  # only a server needs all of its parts
@@ -60,6 +63,7 @@ def gateway(
     host: Host = None,
     gateway_port: GatewayPort = None,
     data_dir: DataDir = None,
+    redis_url: RedisUrl = None,
     workers: Workers = None,
     limit: Limit = None,
 ) -> None:
@@ -71,6 +75,7 @@ def gateway(
         gateway_port=gateway_port,
         control_port=_ANY_PORT,
         data_dir=data_dir,
+        redis_url=redis_url,
         workers=workers,
     )
     from app.serve import run_gateway  # noqa: PLC0415  # only a server needs all of its parts
@@ -84,6 +89,7 @@ def control(
     control_port: ControlPort = None,
     data_dir: DataDir = None,
     database_url: DatabaseUrl = None,
+    redis_url: RedisUrl = None,
     limit: Limit = None,
 ) -> None:
     """Run the control plane alone. Of the gateway's limits it heeds those on where arms may be."""
@@ -95,6 +101,7 @@ def control(
         control_port=control_port,
         data_dir=data_dir,
         database_url=database_url,
+        redis_url=redis_url,
     )
     from app.serve import run_control  # noqa: PLC0415  # only a server needs all of its parts
 

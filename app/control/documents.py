@@ -20,6 +20,7 @@ from app.control.schemas import (
     PredictionDocument,
     RouteDocument,
     SecretReference,
+    StickinessDocument,
     TlsDocument,
 )
 from app.control.splits import bandit_of, split_document, weights_of
@@ -31,6 +32,9 @@ from policies.spec import ArmSpec, Guardrail, Policy, RouteSpec, problems
 from routing.types import TOTAL_BP, ArmHeader, Match, Prediction, Role, Tls
 
 _SHOWN_CHARACTERS = 100
+_KEEP = "90d"
+"""How long a unit keeps its first arm, where nothing else is said."""
+
 _FIXED_MESSAGES = {
     "missing": "is required",
     "extra_forbidden": "is not a known field",
@@ -80,6 +84,7 @@ def spec_of(document: RouteDocument) -> RouteSpec:
         bandit=bandit_of(document.split),
         match=_match_of(document),
         unit=None if document.unit is None else source_of(document.unit),
+        first_arm_ms=_first_arm_of(document.stickiness),
         context=tuple(feature_of(feature) for feature in document.context),
         segments=tuple(document.segments),
         metrics=tuple(_metric_of(metric) for metric in document.metrics),
@@ -141,6 +146,7 @@ def document_of(spec: RouteSpec) -> RouteDocument:
         route=spec.name,
         match=MatchDocument(path_prefix=spec.match.path_prefix, host=spec.match.host),
         unit=None if spec.unit is None else source_document(spec.unit),
+        stickiness=_stickiness_document(spec.first_arm_ms),
         context=[feature_document(feature) for feature in spec.context],
         segments=list(spec.segments),
         arms=[arm_document(arm) for arm in spec.arms],
@@ -184,6 +190,16 @@ def _match_of(document: RouteDocument) -> Match:
         path_prefix=prefix if prefix is None else prefix.rstrip("/") or prefix[:1],
         host=host if host is None else host.lower(),
     )
+
+
+def _first_arm_of(document: StickinessDocument) -> int | None:
+    return None if document.mode == "hash" else parse_duration(document.keep or _KEEP)
+
+
+def _stickiness_document(first_arm_ms: int | None) -> StickinessDocument:
+    if first_arm_ms is None:
+        return StickinessDocument()
+    return StickinessDocument(mode="first_arm", keep=format_duration(first_arm_ms))
 
 
 def _metric_of(document: MetricDocument) -> Metric:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,15 +17,19 @@ from app.control.presentation import moment
 from app.control.questions import Question
 from app.control.views import View
 from app.db.overrides import StoredOverride
+from app.stores.first_arms import Store, StoreUnavailable, key_of
 from routing.assignment import Asked, Assignment, Draw, Plan, default
 from routing.bucketing import bucket, unit_hash
 from routing.features import Value
+from routing.first_arm import FirstArm, decoded
 from routing.overrides import Miss, Outcome, Step
 from routing.rules import TOTAL_SHARE_BP, Op, Override
-from routing.types import SERVING, TOTAL_BP, Choice, Reason, certain
+from routing.types import SERVING, TOTAL_BP, Choice, Reason, Route, certain
 
 OverrideOutcome = Literal["matched", "preceded", "drawn", "expired", "condition", "share", "arm_not_serving"]
+FirstArmOutcome = Literal["matched", "preceded", "lapsed", "none", "unknown"]
 _HOLDS = (Outcome.MATCHED, Outcome.PRECEDED)
+_STORE_SECONDS = 1.0
 
 
 class KillSwitchStep(View):
@@ -66,6 +71,18 @@ class OverrideStep(View):
     chance: float | None = Field(default=None, description="With the outcome `drawn`: that it pins.")
 
 
+class FirstArmStep(View):
+    """Fourth, where units keep their first arms: the one that this unit got, and since when it has had it.
+
+    `lapsed`: it does not keep it any more; `unknown`: the store does not say.
+    """
+
+    step: Literal["first_arm"] = "first_arm"
+    outcome: FirstArmOutcome
+    arm: str | None = None
+    since: datetime | None = None
+
+
 class ShareView(View):
     """The buckets from `start` up to `end`, which is not among them, and whose they are."""
 
@@ -83,7 +100,9 @@ class SplitStep(View):
     share: ShareView | None = None
 
 
-AnyStep = Annotated[KillSwitchStep | ForcedArmStep | OverrideStep | SplitStep, Field(discriminator="step")]
+AnyStep = Annotated[
+    KillSwitchStep | ForcedArmStep | OverrideStep | FirstArmStep | SplitStep, Field(discriminator="step")
+]
 
 
 class ContextView(View):
@@ -115,6 +134,28 @@ class DryRun(View):
     steps: list[AnyStep]
 
 
+class Kept(NamedTuple):
+    """What the store says that a unit got first, if it is known."""
+
+    is_known: bool
+    first: FirstArm | None = None
+
+
+UNKNOWN = Kept(is_known=False)
+
+
+async def kept_by(store: Store | None, route: Route, unit: str | None) -> Kept:
+    """What a unit got first, as gateways would ask for it."""
+    if store is None or unit is None or route.first_arm_ms is None:
+        return UNKNOWN
+    try:
+        async with asyncio.timeout(_STORE_SECONDS):
+            value = await store.find(key_of(route.id, unit_hash(route.salt, unit)))
+    except (StoreUnavailable, TimeoutError):
+        return UNKNOWN
+    return Kept(is_known=True, first=None if value is None else decoded(value))
+
+
 class Way(NamedTuple):
     """One way in which it may come out, and its chance."""
 
@@ -124,12 +165,17 @@ class Way(NamedTuple):
 
     def is_drawn(self, asked: Asked) -> bool:
         """Whether a draw of the request's own would tell which arm it is."""
+        if isinstance(self.choice, Assignment) and self.choice.first is not None:
+            return False
         by_unit = asked.unit is not None and self.choice.reason is not Reason.BANDIT
         return self.choice.propensity_bp < TOTAL_BP and not by_unit
 
 
-def explain(plan: Plan, question: Question, stored: Sequence[StoredOverride]) -> DryRun:
-    """What comes of a question. `stored`: the route's overrides, also those of arms that serve nobody."""
+def explain(plan: Plan, question: Question, stored: Sequence[StoredOverride], kept: Kept = UNKNOWN) -> DryRun:
+    """What comes of a question. `stored`: the route's overrides, also those of arms that serve nobody.
+
+    `kept`: what the unit got first, which decides where the route says so.
+    """
     asked = Asked(
         question.unit,
         0,
@@ -137,6 +183,7 @@ def explain(plan: Plan, question: Question, stored: Sequence[StoredOverride]) ->
         question.at_ms,
         subject=question.subject,
         context=question.context,
+        first=kept.first,
     )
     trace = _trace(plan, asked)
     ways = _ways(plan, asked, trace)
@@ -152,7 +199,7 @@ def explain(plan: Plan, question: Question, stored: Sequence[StoredOverride]) ->
         probabilities=_probabilities(plan, ways),
         override=None if only is None else only.override_id,
         context=_context_view(plan, question),
-        steps=list(_steps(plan, asked, trace, ways, stored)),
+        steps=list(_steps(plan, asked, trace, ways, stored, kept)),
     )
 
 
@@ -211,7 +258,12 @@ def _context_view(plan: Plan, question: Question) -> ContextView:
 
 
 def _steps(
-    plan: Plan, asked: Asked, trace: Sequence[Step], ways: Sequence[Way], stored: Sequence[StoredOverride]
+    plan: Plan,
+    asked: Asked,
+    trace: Sequence[Step],
+    ways: Sequence[Way],
+    stored: Sequence[StoredOverride],
+    kept: Kept,
 ) -> Iterator[AnyStep]:
     yield KillSwitchStep(outcome="on" if plan.route.kill_switch else "off")
     yield _forced_step(plan, asked, ways)
@@ -220,7 +272,19 @@ def _steps(
     for override in stored:
         step = steps.get(override.id)
         yield _asleep(override) if step is None else _override_step(step, override.arm, asked, chances)
+    if plan.route.first_arm_ms is not None and asked.unit is not None:
+        yield _first_arm_step(plan, kept, ways[-1].choice)
     yield _split_step(plan, asked, ways)
+
+
+def _first_arm_step(plan: Plan, kept: Kept, choice: Choice) -> FirstArmStep:
+    first = kept.first
+    if first is None:
+        return FirstArmStep(outcome="none" if kept.is_known else "unknown")
+    names = {arm.id: arm.name for arm in plan.route.arms}
+    is_matched = isinstance(choice, Assignment) and choice.first is not None
+    outcome: FirstArmOutcome = "matched" if is_matched else "preceded" if plan.keeps(first) else "lapsed"
+    return FirstArmStep(outcome=outcome, arm=names.get(first.arm_id), since=moment(first.at_ms))
 
 
 def _forced_step(plan: Plan, asked: Asked, ways: Sequence[Way]) -> ForcedArmStep:
@@ -293,7 +357,9 @@ def _miss_view(miss: Miss) -> MissView:
 
 def _split_step(plan: Plan, asked: Asked, ways: Sequence[Way]) -> SplitStep:
     last = ways[-1]
-    is_reached = last.override_id is None and last.choice.reason not in (Reason.KILL_SWITCH, Reason.FORCED)
+    is_kept = isinstance(last.choice, Assignment) and last.choice.first is not None
+    is_before = is_kept or last.choice.reason in (Reason.KILL_SWITCH, Reason.FORCED)
+    is_reached = last.override_id is None and not is_before
     outcome: Literal["matched", "preceded", "drawn"] = "matched" if is_reached else "preceded"
     if is_reached and (last.chance < 1 or last.is_drawn(asked)):
         outcome = "drawn"

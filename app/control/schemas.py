@@ -105,6 +105,23 @@ class SourceDocument(Document):
         return self
 
 
+class StickinessDocument(Document):
+    """Which arm a unit gets when it comes again: that of its hash, or the first that it got.
+
+    By hash, units move with the split, as few as can be. One that keeps its first arm has it for `keep`, as
+    long as the arm has a share and nobody else is promoted.
+    """
+
+    mode: Literal["hash", "first_arm"] = "hash"
+    keep: Duration | None = Field(default=None, description="By default 90d, in mode first_arm.")
+
+    @_model_validator(mode="after")
+    def _fits_its_mode(self) -> StickinessDocument:
+        if self.mode == "hash" and self.keep is not None:
+            raise ValueError(f"must leave out keep in mode hash, got {self.keep!r}")
+        return self
+
+
 class FeatureDocument(Document):
     """A feature of the context, which overrides may look at, and by which a bandit chooses."""
 
@@ -343,6 +360,7 @@ class RouteDocument(Document):
     route: str = Field(examples=["ad-bidder"])
     match: MatchDocument | None = Field(default=None, description="By default the prefix /r/{route}.")
     unit: SourceDocument | None = Field(default=None, description="By default each request is its own unit.")
+    stickiness: StickinessDocument = StickinessDocument()
     context: list[FeatureDocument] = []
     segments: list[str] = Field(
         default=[], description="Categorical or boolean features: the route is also looked at value by value."

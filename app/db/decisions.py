@@ -17,7 +17,7 @@ from policies.metrics import Outcome
 from routing.claims import Claims, decision_id
 
 _IDS_A_QUERY = 500
-_OBSERVED = ("served_arm_id", "status", "error", "latency_ms", "override_id", "considered_bp")
+_OBSERVED = ("served_arm_id", "status", "error", "latency_ms", "override_id", "considered_bp", "first_at_ms")
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +139,7 @@ def _observed(event: DecisionEvent) -> dict[str, object]:
         "latency_ms": event.latency_ms,
         "override_id": event.override_id,
         "considered_bp": event.considered_bp,
+        "first_at_ms": event.first_at_ms,
         "complete": True,
     }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import msgspec
-from sqlalchemy import insert, update
+from sqlalchemy import insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db import timeline
@@ -66,6 +66,17 @@ async def save(
     if entry is not None:
         await timeline.append(connection, route.id, rollout, saved.version, entry, now_ms)
     return saved
+
+
+async def allocated(
+    connection: AsyncConnection, route_id: int, since_epoch: int
+) -> dict[int, dict[int, int]]:
+    """How traffic was divided in each allocation epoch from one on: epoch → arm id → basis points."""
+    query = select(allocations.c.epoch, allocations.c.weights).where(
+        allocations.c.route_id == route_id, allocations.c.epoch >= since_epoch
+    )
+    rows = (await connection.execute(query)).all()
+    return {row.epoch: msgspec.json.decode(row.weights, type=dict[int, int]) for row in rows}
 
 
 async def _compare_and_set(connection: AsyncConnection, route: StoredRoute, expected: int) -> None:

@@ -101,12 +101,23 @@ async def epoch_sums(
     connection: AsyncConnection, route_id: int, metric: str, arms: Mapping[int, str], epoch: int
 ) -> dict[str, Sums]:
     """The metric's sums within one allocation epoch, per arm name."""
-    query = select(rollups.c.arm_id, *(func.sum(rollups.c[name]).label(name) for name in _SUMS)).where(
-        *_evidence(route_id, metric, arms), rollups.c.epoch == epoch
+    found = await sums_since(connection, route_id, metric, arms, epoch)
+    return found.get(epoch, dict.fromkeys(arms.values(), Sums()))
+
+
+async def sums_since(
+    connection: AsyncConnection, route_id: int, metric: str, arms: Mapping[int, str], since_epoch: int
+) -> dict[int, dict[str, Sums]]:
+    """The metric's sums of each allocation epoch from one on that has any: epoch → arm name → sums."""
+    key = (rollups.c.epoch, rollups.c.arm_id)
+    query = select(*key, *(func.sum(rollups.c[name]) for name in _SUMS)).where(
+        *_evidence(route_id, metric, arms), rollups.c.epoch >= since_epoch
     )
-    rows = (await connection.execute(query.group_by(rollups.c.arm_id))).all()
-    found = {arms[row[0]]: Sums(int(row[1]), float(row[2]), float(row[3])) for row in rows}
-    return {arm: found.get(arm, Sums()) for arm in arms.values()}
+    found: dict[int, dict[str, Sums]] = {}
+    for row in (await connection.execute(query.group_by(*key))).all():
+        sums = found.setdefault(row[0], dict.fromkeys(arms.values(), Sums()))
+        sums[arms[row[1]]] = Sums(int(row[2]), float(row[3]), float(row[4]))
+    return found
 
 
 async def daily_sums(

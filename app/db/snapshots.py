@@ -55,6 +55,7 @@ def route_of(stored: StoredRoute, rules: Sequence[Override], bandit: BanditTerms
         upstream=spec.upstream,
         allow_force=spec.allow_force,
         kill_switch=rollout.kill_switch,
+        first_arm_ms=spec.first_arm_ms,
     )
 
 

@@ -142,6 +142,7 @@ bandits = Table(
     Column("published_at_ms", BigInteger, nullable=False),
     Column("unusable", BigInteger, nullable=False),  # mature decisions from which nothing could be learnt
     Column("apprentice", Text, nullable=False),  # what an apprentice would have done, JSON
+    Column("refill", Text),  # how far its log is laid out to be learnt anew, JSON; null: all of it
 )
 
 bandit_arms = Table(
@@ -201,6 +202,7 @@ decisions = Table(
     Column("complete", Boolean, nullable=False),  # false: no more is known than a token says
     Column("override_id", BigInteger),  # of the override that pinned it
     Column("considered_bp", Integer),  # with which probability an apprentice would have chosen its arm
+    Column("first_at_ms", BigInteger),  # of the decision whose arm its unit keeps; null: it is none of those
     Index("ix_decisions_route_id_at_ms", "route_id", "at_ms"),
 )
 
@@ -272,6 +274,14 @@ spool_marks = Table(
     Column("seq", BigInteger, nullable=False),
     Column("conflicts", BigInteger, nullable=False),  # repeats with another value
     Column("unreadable", BigInteger, nullable=False),  # events that could not be read or attributed
+)
+
+recorders = Table(
+    "recorders",
+    metadata,
+    Column("id", String(32), primary_key=True),  # of the folder whose spools it reads
+    Column("through_ms", BigInteger, nullable=False),  # all that is older is in the database; 0: who knows
+    Column("heard_at_ms", BigInteger, nullable=False),  # when it last tried
 )
 
 evaluations = Table(

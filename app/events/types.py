@@ -24,6 +24,7 @@ class DecisionEvent(msgspec.Struct, frozen=True, kw_only=True, array_like=True, 
     the caller got. `error` and `latency_ms` are of the assigned arm's own attempt; None: not measured.
     `context` holds the declared features that were there, read by the version `schema` of their declaration.
     `considered_bp`: with which probability a bandit that is an apprentice would have chosen the arm.
+    `first_at_ms`: where the unit keeps the arm of an earlier decision, when that was (Unix ms).
     """
 
     decision: Claims
@@ -35,6 +36,7 @@ class DecisionEvent(msgspec.Struct, frozen=True, kw_only=True, array_like=True, 
     schema: int = 0
     context: Mapping[str, Value] | None = None
     considered_bp: int | None = None
+    first_at_ms: int | None = None
 
 
 class OutcomeEvent(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="outcome"):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
@@ -10,6 +11,7 @@ import msgspec
 from app.gateway.contexts import NamedSubject
 from app.gateway.decisions import event_of
 from app.gateway.endpoints import NO_SNAPSHOT, RETRY, Endpoint
+from app.gateway.first_arms import Waiting
 from app.gateway.replies import JSON
 from routing.types import TOTAL_BP
 
@@ -30,13 +32,17 @@ class Asked(msgspec.Struct, frozen=True):
     forced: bytes | None
 
 
-def decision_of(worker: Worker, routing: Routing, route: Route, asked: Asked) -> Decision:
-    """What is decided for whom it is asked; recorded nowhere yet."""
+def decide_for(
+    worker: Worker, routing: Routing, route: Route, asked: Asked, done: Callable[[Decision], None]
+) -> None:
+    """Tells what is decided for whom it is asked, now or in a moment; recorded nowhere yet."""
     plan = worker.plan(routing, route)
     encoder = plan.encoder
     context = None if encoder is None else encoder.read(asked.context)
     subject = NamedSubject(asked.unit, context)
-    return worker.decide(routing, plan, asked.unit, asked.forced, context, subject)
+    settled = worker.settle(routing, plan, asked.unit, asked.forced, context, subject, done)
+    if not isinstance(settled, Waiting):
+        done(settled)
 
 
 class DecideBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -85,7 +91,11 @@ class Decide(Question):
         if route is None:
             self.refuse(404, f"route must be one of the gateway's, got {name!r}")
             return
-        decision = decision_of(self.worker, routing, route, asked)
+        decide_for(self.worker, routing, route, asked, partial(self._tell, routing, route))
+
+    def _tell(self, routing: Routing, route: Route, decision: Decision) -> None:
+        if self.is_abandoned:
+            return
         self.record(decision)
         assignment = decision.assignment
         names = {arm.id: arm.name for arm in route.arms}

@@ -23,6 +23,7 @@ class Details(msgspec.Struct, frozen=True, gc=False):
     schema: int
     context: Values | None
     considered_bp: int | None
+    first_at_ms: int | None
 
 
 class Decision(msgspec.Struct, frozen=True, gc=False):
@@ -35,13 +36,18 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
 
 
 def decide(routing: Routing, plan: Plan, asked: Asked) -> Decision:
-    """Assigns a unit, or a request of its own, and signs."""
+    """Assigns a unit, or a request of its own, and signs.
+
+    A unit that keeps its first arm is counted in the epoch in which it got it: there the shares are those by
+    which it was drawn.
+    """
     route = plan.route
     try:
         assignment = plan.assign(asked)
     except Exception:  # noqa: BLE001  # no fault in assignment may reach a caller
         _log.exception("assignment failed", extra={"fields": {"route": route.name}})
         assignment = default(route, asked)
+    first = assignment.first
     claims = Claims(
         route.id,
         assignment.arm.id,
@@ -49,7 +55,7 @@ def decide(routing: Routing, plan: Plan, asked: Asked) -> Decision:
         assignment.has_unit,
         assignment.reason,
         assignment.propensity_bp,
-        route.epoch,
+        route.epoch if first is None else first.epoch,
         routing.version,
         asked.at_ms,
         asked.nonce,
@@ -58,7 +64,8 @@ def decide(routing: Routing, plan: Plan, asked: Asked) -> Decision:
     if plan.is_plain:
         return Decision(assignment, claims, token)
     schema = 0 if plan.encoder is None else plan.encoder.version
-    details = Details(assignment.override_id, schema, asked.context, assignment.considered_bp)
+    first_at_ms = None if first is None else first.at_ms
+    details = Details(assignment.override_id, schema, asked.context, assignment.considered_bp, first_at_ms)
     return Decision(assignment, claims, token, details)
 
 
@@ -85,4 +92,5 @@ def event_of(
         schema=details.schema,
         context=details.context,
         considered_bp=details.considered_bp,
+        first_at_ms=details.first_at_ms,
     )

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Final
 
 from app.events.types import CALLER_LEFT
+from app.gateway.first_arms import Waiting
 from app.gateway.forwarding import request_head
 from app.gateway.upstream import Failure
 from routing.types import Arm, Reason
 
 if TYPE_CHECKING:
     from app.gateway.asking import Ask
+    from app.gateway.contexts import Values
     from app.gateway.courses import Course
     from app.gateway.decisions import Decision
     from app.gateway.http1 import ClientConnection
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
     from app.gateway.tracing import AttemptSpan, Trace
     from app.gateway.worker import Worker
 
+_log = logging.getLogger(__name__)
 _REASON_LINES: Final = {reason: f"Kingmaker-Reason: {reason}\r\n".encode() for reason in Reason}
 
 
@@ -33,6 +37,7 @@ class Facts:
     __slots__ = (
         "_is_recorded",
         "_span",
+        "_waiting",
         "asked_at",
         "assigned",
         "client",
@@ -66,6 +71,7 @@ class Facts:
         self.sent_bytes = 0
         self._span: AttemptSpan | None = None
         self._is_recorded = False
+        self._waiting: Waiting | None = None
         self.client = client
         self.request = request
         self.course = course
@@ -87,8 +93,11 @@ class Facts:
         """Whether the champion can answer in place of the arm that is asked."""
         return ask.lane.has_fallback and self.request.can_replay
 
-    def decide(self, now: float) -> None:
-        """Which arm the request is for, by its unit, context and whatever overrides look at."""
+    def decide(self, now: float) -> bool:
+        """Which arm the request is for, by its unit, context and whatever overrides look at.
+
+        False where the unit may keep another arm, and the store is asked for it: `on_decided` will be told.
+        """
         worker, request, course = self.worker, self.request, self.course
         unit = None
         if course.unit_of is not None:
@@ -99,9 +108,25 @@ class Facts:
         if course.plan.is_plain:
             decision = worker.decide(course.routing, course.plan, unit, request.forced)
         else:
-            context = course.context(request)
+            context = self._context()
             subject = course.asked(request, unit, context)
-            decision = worker.decide(course.routing, course.plan, unit, request.forced, context, subject)
+            settled = worker.settle(
+                course.routing, course.plan, unit, request.forced, context, subject, self.on_decided
+            )
+            if isinstance(settled, Waiting):
+                self._waiting = settled
+                return False
+            decision = settled
+        self.adopt(decision, now)
+        return True
+
+    def on_decided(self, decision: Decision) -> None:
+        """The store has said what the unit keeps, or has not said it in time."""
+        raise NotImplementedError
+
+    def adopt(self, decision: Decision, now: float) -> None:
+        """It is decided."""
+        request, course, worker = self.request, self.course, self.worker
         self.decision = decision
         request.forget()
         self.token = decision.token.encode()
@@ -110,6 +135,14 @@ class Facts:
         course.budget.note_request(now)
         if worker.journal.traces:
             worker.journal.begin(self)
+
+    def _context(self) -> Values | None:
+        """What the request says of the declared features; nothing, if reading it goes wrong."""
+        try:
+            return self.course.context(self.request)
+        except Exception:  # noqa: BLE001  # nothing that an experiment reads may reach a caller
+            _log.exception("context was not read", extra={"fields": {"route": self.route.name}})
+            return None
 
     def head_for(self, target: Target, left_ms: int) -> bytes:
         """The head of the request as this arm gets it, in a span of its own where there is a trace."""

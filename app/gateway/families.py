@@ -58,7 +58,7 @@ FAMILIES: dict[str, Family] = {
         "Requests without the unit that their route declares.", "route"
     ),
     "kingmaker_plan_failures_total": _counter(
-        "Routes whose context and overrides were left out, because they could not be read.", "route"
+        "Routes of which context or overrides were left out, because they could not be read.", "route"
     ),
     "kingmaker_assignment_failures_total": _counter(
         "Requests for the champion because assignment failed.", "route"
@@ -69,6 +69,11 @@ FAMILIES: dict[str, Family] = {
     "kingmaker_bandit_learned_age_seconds": _gauge(
         "Time since the bandit last learnt what this worker knows of it.", "route"
     ),
+    "kingmaker_first_arms_total": _counter(
+        "Units whose first arm the store was asked for: it was new, was kept, or the store was away.",
+        *("route", "result"),
+    ),
+    "kingmaker_first_arm_store_up": _gauge("1: the store of first arms answers; 0: arms are by hash."),
     # arms
     "kingmaker_upstream_duration_seconds": _histogram(
         "Time from the first byte sent to an arm to the last one received.", *_ARM

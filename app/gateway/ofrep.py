@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import partial
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, assert_never
 
 import msgspec
 
-from app.gateway.deciding import Asked, Question, decision_of
+from app.gateway.deciding import Asked, Question, decide_for
 from app.gateway.endpoints import NO_SNAPSHOT, RETRY
 from routing.types import TOTAL_BP, Reason
 
@@ -176,9 +177,12 @@ class EvaluateFlag(Flags):
         if route is None:
             self.fail(404, ErrorCode.FLAG_NOT_FOUND, f"flag must be a route of the gateway's, got {name!r}")
             return
-        decision = decision_of(self.worker, routing, route, asked)
-        self.record(decision)
-        self.answer(200, _encode(evaluation_of(route, decision, routing.version)))
+        decide_for(self.worker, routing, route, asked, partial(self._tell, routing, route))
+
+    def _tell(self, routing: Routing, route: Route, decision: Decision) -> None:
+        if not self.is_abandoned:
+            self.record(decision)
+            self.answer(200, _encode(evaluation_of(route, decision, routing.version)))
 
     def subject(self) -> dict[str, str]:
         return {"key": self.request.path.removeprefix(FLAGS_PATH + "/")}
@@ -192,27 +196,57 @@ class EvaluateFlags(Flags):
     def evaluate(self, routing: Routing, asked: Asked) -> None:
         bulk = Bulk(blake2b(basis_of(asked, routing.version), digest_size=16))
         count = len(routing.table.snapshot.routes)
-        done = partial(self._tell, routing, asked, bulk)
-        self.in_slices(count, partial(self._collect, routing, asked, bulk), done)
+        decided = Decided(count, partial(self._tell, routing, asked, bulk))
+        self.in_slices(count, partial(self._collect, routing, asked, decided), decided.arrive)
 
-    def _collect(self, routing: Routing, asked: Asked, bulk: Bulk, first: int, end: int) -> None:
+    def _collect(self, routing: Routing, asked: Asked, decided: Decided, first: int, end: int) -> None:
         if self.is_abandoned or self.worker.routing is not routing:
             return
-        for route in routing.table.snapshot.routes[first:end]:
-            bulk.add(route, decision_of(self.worker, routing, route, asked), routing.version)
+        for place, route in enumerate(routing.table.snapshot.routes[first:end], first):
+            decided.expect()
+            decide_for(self.worker, routing, route, asked, partial(decided.put, place))
 
-    def _tell(self, routing: Routing, asked: Asked, bulk: Bulk) -> None:
+    def _tell(self, routing: Routing, asked: Asked, bulk: Bulk, decisions: Sequence[Decision | None]) -> None:
         """Answers; where another snapshot has come in between, by that, as all flags are of one."""
         current = self.worker.routing
         if current is not None and current is not routing:
             self.evaluate(current, asked)
             return
+        if self.is_abandoned:
+            return
+        for route, decision in zip(routing.table.snapshot.routes, decisions, strict=True):
+            if decision is not None:
+                bulk.add(route, decision, routing.version)
         now_ms = time.time_ns() // 1_000_000
         known = bulk.known_tag(self.request.field(b"if-none-match") or b"", now_ms)
         if known is not None:
             self.answer(304, b"", lines=b"ETag: W/%b\r\n" % known)
         else:
             self.answer(200, _encode({"flags": bulk.flags}), lines=b"ETag: W/%b\r\n" % bulk.tag(now_ms))
+
+
+class Decided:
+    """The decisions of all routes, of which some come later; `done` is told of them once, with all."""
+
+    def __init__(self, count: int, done: Callable[[Sequence[Decision | None]], None]) -> None:
+        self._decisions: list[Decision | None] = [None] * count
+        self._done = done
+        self._missing = 1
+
+    def expect(self) -> None:
+        """One more will arrive."""
+        self._missing += 1
+
+    def put(self, place: int, decision: Decision) -> None:
+        """The decision of the route at a place."""
+        self._decisions[place] = decision
+        self.arrive()
+
+    def arrive(self) -> None:
+        """One that was expected is here, or there are no more to be expected."""
+        self._missing -= 1
+        if self._missing == 0:
+            self._done(self._decisions)
 
 
 @dataclass(slots=True)
@@ -229,7 +263,9 @@ class Bulk:
     def add(self, route: Route, decision: Decision, version: int) -> None:
         """Adds a route."""
         assignment, reason = decision.assignment, decision.assignment.reason
-        is_drawn = reason is Reason.BANDIT or (reason is Reason.SPLIT and not assignment.has_unit)
+        has_unit = assignment.has_unit
+        is_kept = has_unit and route.first_arm_ms is not None
+        is_drawn = (reason is Reason.BANDIT and not is_kept) or (reason is Reason.SPLIT and not has_unit)
         lasting = ("", 0) if is_drawn else (assignment.arm.name, assignment.propensity_bp)
         self.hash.update(_encode((route.name, route.epoch, reason, *lasting)))
         self.flags.append(msgspec.Raw(_encode(evaluation_of(route, decision, version))))

@@ -15,6 +15,9 @@ from app.gateway.settings import GatewaySettings
 SETTINGS_VARIABLE = "KINGMAKER_WORKER_SETTINGS"
 """Settings as JSON. Not an argument: `ps` shows those to everybody, and an address may hold a secret."""
 
+REDIS_VARIABLE = "KINGMAKER_WORKER_REDIS_URL"
+"""The URL of Redis, or nothing; it often holds a password."""
+
 DEFAULTS = GatewaySettings()
 
 
@@ -24,7 +27,7 @@ class BadOptions(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """One worker: data folder, name (also of its spool), inherited listening TCP socket, limits.
+    """One worker: data folder, name (also of its spool), inherited listening TCP socket, limits, Redis.
 
     `stdout_fd` is where an access log for standard output goes. `own` are the other listeners of this
     installation, which no arm may be either.
@@ -36,6 +39,7 @@ class Options:
     settings: GatewaySettings = DEFAULTS
     stdout_fd: int = 1
     own: Listeners = NOWHERE
+    redis_url: str | None = None
 
     def arguments(self) -> list[str]:
         """The command line, without settings."""
@@ -48,8 +52,9 @@ class Options:
         ]
 
     def variables(self) -> dict[str, str]:
-        """What is added to the environment: the settings."""
-        return {SETTINGS_VARIABLE: msgspec.json.encode(self.settings).decode()}
+        """What is added to the environment: the settings, and where Redis is."""
+        settings = msgspec.json.encode(self.settings).decode()
+        return {SETTINGS_VARIABLE: settings, REDIS_VARIABLE: self.redis_url or ""}
 
 
 def read_options(arguments: Sequence[str], environment: Mapping[str, str]) -> Options:
@@ -71,7 +76,8 @@ def read_options(arguments: Sequence[str], environment: Mapping[str, str]) -> Op
     except msgspec.MsgspecError as error:
         raise BadOptions(f"{SETTINGS_VARIABLE} does not hold settings: {error}") from error
     own = _listeners(given.own)
-    return Options(given.data_dir, given.worker, given.fd, settings, given.stdout_fd, own)
+    redis_url = environment.get(REDIS_VARIABLE) or None
+    return Options(given.data_dir, given.worker, given.fd, settings, given.stdout_fd, own, redis_url)
 
 
 def _listeners(texts: Sequence[str]) -> Listeners:

@@ -18,6 +18,7 @@ from routing.types import Reason
 if TYPE_CHECKING:
     from app.gateway.copies import Copies
     from app.gateway.courses import Course
+    from app.gateway.decisions import Decision
     from app.gateway.http1 import ClientConnection
     from app.gateway.lanes import Lane
     from app.gateway.requests import Request
@@ -65,7 +66,7 @@ class Exchange(Facts):
         if self._ask is not None:
             self.asked_at = monotonic()
             self._ask.on_body()
-        elif not self.token and self._has_enough():
+        elif not self.token and self._waiting is None and self._has_enough():
             self._begin()
 
     def _has_enough(self) -> bool:
@@ -73,9 +74,18 @@ class Exchange(Facts):
         return self.request.complete or self.request.pending > self.request.hold_bytes
 
     def _begin(self) -> None:
-        """Asks the assigned arm; where it is known to fail, the champion, which counts as the arm's error."""
         now = monotonic()
-        self.decide(now)
+        if self.decide(now):
+            self._go_on(now)
+
+    def on_decided(self, decision: Decision) -> None:
+        self._waiting = None
+        now = monotonic()
+        self.adopt(decision, now)
+        self._go_on(now)
+
+    def _go_on(self, now: float) -> None:
+        """Asks the assigned arm; where it is known to fail, the champion, which counts as the arm's error."""
         course = self.course
         lane = course.lane(self.assigned)
         if course.shadows:
@@ -134,6 +144,8 @@ class Exchange(Facts):
     def abandon(self, status: int | None = None) -> None:
         """The caller has left, maybe because the arm let it wait; or it was refused for its body's sake."""
         ask, now = self._ask, monotonic()
+        if self._waiting is not None:
+            self._waiting.cancel()
         if ask is None:
             return
         self.status = status or self.status

@@ -20,6 +20,7 @@ from app.gateway.access import AccessLog
 from app.gateway.counters import Counters
 from app.gateway.draws import Draws
 from app.gateway.dumps import Dump
+from app.gateway.first_arms import FirstArms
 from app.gateway.http1 import ClientConnection
 from app.gateway.journal import Journal
 from app.gateway.kills import FILE_NAME as KILLS_NAME
@@ -32,12 +33,15 @@ from app.gateway.tracing import Tracing
 from app.gateway.trust import Trust
 from app.gateway.worker import TICK_SECONDS, Worker
 from app.listeners import BACKLOG
+from app.stores.first_arms import open_store
 
 FILES_SECONDS = 0.1
 FIGURES_SECONDS = 1.0
 _LAST_CALL_SECONDS = 0.05
 _ABORT_SECONDS = 1.0
 _FIGURES_AGE_SECONDS = 10.0
+_STORE_SECONDS = 1.0
+"""How long a worker waits for the store of first arms before it takes callers in."""
 
 _log = logging.getLogger(__name__)
 
@@ -87,6 +91,9 @@ class Life:
         self._journal = Journal(
             self._spool, counters, Trust(settings), _access_log(options), _tracing(options)
         )
+        self._first_arms = FirstArms(
+            loop, open_store(options.data_dir, options.redis_url), counters, settings.first_arm_seconds
+        )
         self.worker = Worker(
             loop,
             self._spool,
@@ -96,6 +103,7 @@ class Life:
             settings,
             self._journal,
             own=listeners_of(self._listener) | options.own,
+            first_arms=self._first_arms,
         )
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._server: asyncio.Server | None = None
@@ -104,6 +112,7 @@ class Life:
     async def start(self) -> None:
         """Accepts from now on, with a snapshot or without one, and says so."""
         self._look_at_files()
+        await self._first_arms.ready(_STORE_SECONDS)
         self._server = await self._loop.create_server(
             lambda: cast(asyncio.Protocol, ClientConnection(self.worker)),
             sock=self._listener,
@@ -132,6 +141,7 @@ class Life:
             timer.cancel()
         self.worker.close()
         await self._quiet(_ABORT_SECONDS)
+        await self._first_arms.close()
         await self._loop.run_in_executor(None, self._spool.close)
         await self._loop.run_in_executor(None, self._journal.close)
         self._figures.unlink(missing_ok=True)

@@ -31,6 +31,7 @@ BOUNDS = MappingProxyType(
         "connections": (1, 1_000_000),
         "lame_duck_seconds": (0, _DAY_SECONDS),
         "drain_seconds": (0, _DAY_SECONDS),
+        "first_arm_seconds": (0.001, 10),
         "shadow_in_flight": (0, 100_000),
         "trace_ratio": (0, 1),
     }
@@ -59,7 +60,8 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     `held_bytes`: bodies in memory at a time; who would add much to more is answered 503. `connections`:
     callers at a time; more are answered 503. `lame_duck_seconds`: how long a gateway that is to stop still
     takes callers in, not ready; `drain_seconds`: how long exchanges then have to end.
-    `shadow_in_flight`: copies under way per shadow arm.
+    `first_arm_seconds`: how long the store of first arms has to answer. `shadow_in_flight`: copies under way
+    per shadow arm.
 
     `trusted_proxies`: networks whose forwarding headers are believed; from everybody else they are replaced.
     Besides the rule that arms never are at link-local and metadata addresses: `allow_networks`, if any, are
@@ -87,6 +89,7 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     connections: int = 10_000
     lame_duck_seconds: float = 0.0
     drain_seconds: float = 10.0
+    first_arm_seconds: float = 0.025
     shadow_in_flight: int = 64
     trusted_proxies: tuple[str, ...] = ()
     private_arms: bool = True

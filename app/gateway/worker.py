@@ -7,9 +7,8 @@ import logging
 import random
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final, Protocol
-
-from msgspec.structs import replace
 
 from app.events.spool import SpoolError
 from app.events.types import DecisionEvent, Event, ShadowEvent
@@ -21,6 +20,7 @@ from app.gateway.counters import Counters
 from app.gateway.courses import Course
 from app.gateway.decisions import Decision, decide
 from app.gateway.dumps import Dump
+from app.gateway.first_arms import FirstArms, Waiting
 from app.gateway.handlers import Handler
 from app.gateway.health import Condition, Fleet
 from app.gateway.http1 import ClientConnection
@@ -29,6 +29,7 @@ from app.gateway.journal import Journal
 from app.gateway.lanes import Lane
 from app.gateway.mirror import Mirror, is_pressed
 from app.gateway.own import Listeners
+from app.gateway.plans import planned
 from app.gateway.pool import Pool
 from app.gateway.proxy import Exchange
 from app.gateway.requests import Request
@@ -41,6 +42,7 @@ from app.gateway.upstream import Attempt, CalledAttempt, Caller
 from routing.addresses import address_rules
 from routing.assignment import Asked, Plan
 from routing.conditions import Subject
+from routing.first_arm import FirstArm
 from routing.types import Reason, Role, Route
 
 TICK_SECONDS = 0.05
@@ -84,7 +86,7 @@ class Worker:
     Mutable state: `routing` (swapped whole), `parting` and `draining`, `held` (body bytes in memory), `quiet`
     (set while no caller is connected), the pools and lanes, and the connections and attempts that the tick
     sweeps for deadlines. `others` reads what the other workers have counted; `own` is where Kingmaker itself
-    listens, where no arm may be.
+    listens, where no arm may be. Without `first_arms` no unit keeps its first arm.
     """
 
     def __init__(
@@ -97,8 +99,10 @@ class Worker:
         settings: GatewaySettings = _DEFAULTS,
         journal: Journal | None = None,
         own: Listeners = frozenset(),
+        first_arms: FirstArms | None = None,
     ) -> None:
         self.loop = loop
+        self.first_arms = first_arms
         self.spool = spool
         self.counters = counters
         self.settings = settings
@@ -111,13 +115,7 @@ class Worker:
         self.trust = Trust(settings)
         self.journal = journal or Journal(spool, counters, self.trust)
         self.fleet = Fleet()
-        self.mirror = Mirror(
-            self,
-            counters,
-            settings.shadow_in_flight,
-            self.fleet.of,
-            lambda: is_pressed(self._pools.values()),
-        )
+        self.mirror = self._new_mirror()
         self._bandits = BanditFigures(counters)
         self._budgets = Budgets()
         self._checks = Checks(self, self.fleet, random.random)
@@ -184,16 +182,40 @@ class Worker:
         forced: bytes | None,
         context: Values | None = None,
         subject: Subject | None = None,
+        first: FirstArm | None = None,
     ) -> Decision:
-        """A new decision, with a draw and a nonce of its own. `subject` is what overrides look at."""
+        """A new decision, with a draw and a nonce of its own. `subject` is what overrides look at.
+
+        `first` is the arm that the unit got first, where that is known.
+        """
         bits = self._draws.getrandbits(128)
         name = forced.decode("latin-1") if forced is not None else None
         at_ms = time.time_ns() // 1_000_000
-        asked = Asked(unit, bits >> 64, name, at_ms, bits & _NONCE_MASK, subject, context)
+        asked = Asked(unit, bits >> 64, name, at_ms, bits & _NONCE_MASK, subject, context, first)
         decision = decide(routing, plan, asked)
         if decision.assignment.reason is _DEFAULT:
             self.counters.add("kingmaker_assignment_failures_total", "route", plan.route.name)
         return decision
+
+    def settle(
+        self,
+        routing: Routing,
+        plan: Plan,
+        unit: str | None,
+        forced: bytes | None,
+        context: Values | None,
+        subject: Subject | None,
+        done: Callable[[Decision], None],
+    ) -> Decision | Waiting:
+        """A new decision; or, where the unit may keep an arm that is not known here, who waits for it.
+
+        Then `done` is told, unless that is cancelled.
+        """
+        first_arms = self.first_arms
+        if first_arms is None or unit is None or not plan.keepable:
+            return self.decide(routing, plan, unit, forced, context, subject)
+        decide = partial(self.decide, routing, plan, unit, forced, context, subject)
+        return first_arms.settle(plan, unit, decide, done)
 
     def plan(self, routing: Routing, route: Route) -> Plan:
         """How a route of a snapshot assigns; the same object as long as the snapshot is the newest."""
@@ -258,6 +280,8 @@ class Worker:
         routes = routing.table.snapshot.routes
         self.fleet.adopt(routes)
         self._bandits.adopt(routes)
+        if self.first_arms is not None:
+            self.first_arms.adopt(routes)
         self._budgets.adopt(routes)
         self._checks.adopt(routing)
         self.mirror.adopt(routing)
@@ -351,13 +375,18 @@ class Worker:
         return Course(routing, plan, self._budgets.of(route.id), self._new_lane, shadows)
 
     def _made_plan(self, route: Route, before: Plan | None) -> Plan:
-        """What cannot be read of context, overrides and bandit is left out, all of it."""
-        try:
-            return Plan(route, before)
-        except Exception:  # noqa: BLE001  # whatever is wrong with them, the champion's path stays
+        made = planned(route, before)
+        if made.left_out is not None:
             self.counters.add("kingmaker_plan_failures_total", "route", route.name)
-            _log.exception("context and overrides are left out", extra={"fields": {"route": route.name}})
-            return Plan(replace(route, context=(), overrides=(), bandit=None))
+            fields = {"route": route.name, "left_out": made.left_out}
+            _log.error("a route is not planned whole", exc_info=made.error, extra={"fields": fields})
+        return made.plan
+
+    def _new_mirror(self) -> Mirror:
+        def pressed() -> bool:
+            return is_pressed(self._pools.values())
+
+        return Mirror(self, self.counters, self.settings.shadow_in_flight, self.fleet.of, pressed)
 
     def _new_lane(self, route: Route, target: Target) -> Lane:
         arm = target.arm

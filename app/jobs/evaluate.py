@@ -15,11 +15,11 @@ from app.db.routes import StoredRoute, load_route
 from app.db.session import Connection, Database
 from app.db.timeline import Entry, Kind
 from policies.days import Day
-from policies.guardrails import GuardrailReading, breach
+from policies.guardrails import Cohort, GuardrailReading, breach_in
 from policies.lifecycle import Judged, Rollout, Trial, after_verdict, obstacle, withdraw
 from policies.metrics import ERROR
 from policies.promotion import Evidence, Judgement, Streak, decide, extend, judge
-from policies.rollups import strata
+from policies.rollups import Sums, strata
 from policies.spec import Guardrail
 from policies.types import Action, Better, Phase, Verdict
 
@@ -182,18 +182,30 @@ async def _readings(connection: Connection, route: StoredRoute, trial: Trial) ->
 async def _reading(
     connection: Connection, route: StoredRoute, trial: Trial, guardrail: Guardrail
 ) -> GuardrailReading:
-    rollout = route.rollout
-    arms = {route.arm_ids[arm]: arm for arm in (rollout.champion, trial.arm)}
-    sums = await rollups.epoch_sums(connection, route.id, guardrail.metric, arms, rollout.epoch)
     metric = route.spec.metric(guardrail.metric)
-    return breach(
-        guardrail,
-        sums[rollout.champion],
-        sums[trial.arm],
-        rollout.share(rollout.champion),
-        rollout.share(trial.arm),
-        Better.LOWER if guardrail.metric == ERROR or metric is None else metric.better,
-    )
+    better = Better.LOWER if guardrail.metric == ERROR or metric is None else metric.better
+    return breach_in(guardrail, await _cohorts(connection, route, trial, guardrail.metric), better)
+
+
+async def _cohorts(connection: Connection, route: StoredRoute, trial: Trial, metric: str) -> list[Cohort]:
+    """Those who were drawn by the present shares; and where units keep their arms, by earlier ones."""
+    rollout = route.rollout
+    champion, challenger = (route.arm_ids[arm] for arm in (rollout.champion, trial.arm))
+    arms = {champion: rollout.champion, challenger: trial.arm}
+    since = rollout.epoch if route.spec.first_arm_ms is None else trial.started_epoch
+    sums = await rollups.sums_since(connection, route.id, metric, arms, since)
+    shares = await rollouts.allocated(connection, route.id, since)
+    sums.setdefault(rollout.epoch, dict.fromkeys(arms.values(), Sums()))
+    return [
+        Cohort(
+            found[rollout.champion],
+            found[trial.arm],
+            shares[epoch].get(champion, 0),
+            shares[epoch].get(challenger, 0),
+        )
+        for epoch, found in sums.items()
+        if epoch in shares
+    ]
 
 
 def _breach_sentence(reading: GuardrailReading) -> str:

@@ -54,7 +54,9 @@ SOUND: dict[str, Any] = {
 """A route that leaves each field room up to its bounds, whatever other fields say."""
 
 LEARNING = {**SOUND, "split": {"mode": "thompson", "reward": {"metric": "sales"}}}
-"""The same with a bandit, for the fields that only a bandit has."""
+STICKY = {**SOUND, "unit": {"header": "X-User"}, "stickiness": {"mode": "first_arm"}}
+BASES = {"split.reward": LEARNING, "stickiness": STICKY}
+"""The same with a bandit, and with first arms, for the fields that only those have."""
 
 
 def _fields(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -97,7 +99,7 @@ def _set(document: dict[str, Any], name: str, value: object) -> dict[str, Any]:
 def _is_refused(name: str, value: object) -> bool:
     """Whether a route is refused for this field of this value."""
     try:
-        parse_route(_set(LEARNING if name.startswith("split.reward.") else SOUND, name, value))
+        parse_route(_set(BASES.get(name.rpartition(".")[0], SOUND), name, value))
     except BadDeclaration as refused:
         return name.replace("[]", ".0") in {error.field for error in refused.errors}
     return False

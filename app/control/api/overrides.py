@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated
 
@@ -14,16 +13,18 @@ from app.control.api.history import unix_ms
 from app.control.api.moves import persist
 from app.control.api.parameters import IfMatch, Reason, RouteName, Scope
 from app.control.auth import Operator, Viewer
-from app.control.dry_runs import DryRun, explain
+from app.control.dry_runs import DryRun, explain, kept_by
 from app.control.overrides import (
     OverrideDocument,
     Overrides,
     OverrideView,
+    expressions,
     override_view,
+    require_few_expressions,
     require_room,
     wanted_of,
 )
-from app.control.questions import DryRunDocument, question_of
+from app.control.questions import DryRunDocument, Question, question_of
 from app.db import overrides
 from app.db.learned import load_terms
 from app.db.overrides import StoredOverride
@@ -50,6 +51,8 @@ async def add_override(
     async def add(connection: Connection, route: StoredRoute, at_ms: int) -> tuple[StoredRoute, Entry]:
         wanted = wanted_of(document, route, caller.name, expires_at_ms, at_ms)
         require_room(await overrides.room(connection, route.id), wanted)
+        if expressions(wanted):
+            require_few_expressions(await overrides.live_overrides(connection, route.id), wanted)
         override = await overrides.insert_override(connection, route.id, wanted)
         made.append(override_view(override, route, at_ms))
         return route, _entry(Kind.OVERRIDE_ADDED, caller.name, document.reason, override)
@@ -101,12 +104,14 @@ async def dry_run(name: RouteName, document: DryRunDocument, context: Scope, _: 
         terms = await load_terms(connection, [stored])
     route = route_of(stored, [override.rule for override in live], terms.get(stored.id))
     at_ms = now_ms() if at_ms is None else at_ms
-    return await asyncio.to_thread(_dry_run, route, live, document, at_ms)
+    plan, question = await asyncio.to_thread(_question, route, document, at_ms)
+    kept = await kept_by(context.first_arms, route, question.unit)
+    return await asyncio.to_thread(explain, plan, question, live, kept)
 
 
-def _dry_run(route: Route, stored: Sequence[StoredOverride], document: DryRunDocument, at_ms: int) -> DryRun:
+def _question(route: Route, document: DryRunDocument, at_ms: int) -> tuple[Plan, Question]:
     plan = Plan(route)
-    return explain(plan, question_of(document, plan, at_ms), stored)
+    return plan, question_of(document, plan, at_ms)
 
 
 def _unix_ms(field: str, at: datetime | None) -> int | None:

@@ -6,8 +6,10 @@ import json
 
 import pytest
 
+from app.control.dry_runs import UNKNOWN, Kept
 from routing.assignment import Asked, Plan
-from routing.types import TOTAL_BP
+from routing.first_arm import FirstArm
+from routing.types import TOTAL_BP, Reason
 from tests.app.control.stage import Json, Stage, arm, document, faults
 
 REFUSED: list[tuple[Json, str, str]] = [
@@ -28,12 +30,20 @@ REFUSED: list[tuple[Json, str, str]] = [
 ]
 
 
+READ: Json = {
+    "unit": {"header": "X-User-Id"},
+    "context": [
+        {"name": "country", "from": {"json": "/country"}, "type": "id"},
+        {"name": "hour", "from": {"header": "X-Hour"}, "type": "numeric", "min": 0, "max": 23},
+    ],
+    "allow_force": True,
+}
+
+
 @pytest.fixture
 async def bid(stage: Stage) -> Stage:
     """A route with a unit, a context, and overrides for Germany, for an app that is old, and for one user."""
-    hour = {"name": "hour", "from": {"header": "X-Hour"}, "type": "numeric", "min": 0, "max": 23}
-    country = {"name": "country", "from": {"json": "/country"}, "type": "id"}
-    await stage.put(document(unit={"header": "X-User-Id"}, context=[country, hour], allow_force=True))
+    await stage.put(document(**READ))
     for priority, condition, changes in (
         (3, {"attribute": "context.country", "op": "equals", "values": ["DE"]}, {"share": 1}),
         (2, {"attribute": "header.X-App", "op": "semver_lt", "values": ["2.0.0"]}, {}),
@@ -233,3 +243,28 @@ async def test_whoever_may_look_may_ask(ads: Stage) -> None:
     viewer = await ads.make_key("viewer")
     assert (await ads.ask("POST", "/routes/ads/dry-run", {}, viewer)).status_code == 200
     assert (await ads.ask("POST", "/routes/none/dry-run", {}, viewer)).status_code == 404
+
+
+async def test_what_a_unit_keeps_is_told(bid: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether it decides, and why not; where no store can be asked, that it is not known."""
+    first = FirstArm(1, 1, Reason.SPLIT, 7, 1_000, {1: 9_000, 2: 1_000})
+    lapsed = FirstArm(9, 1, Reason.SPLIT, 7, 1_000, {9: 10_000})
+    await bid.put(document(**READ, stickiness={"mode": "first_arm"}))
+
+    async def step(kept: Kept, **body: object) -> tuple[str, str | None]:
+        async def told(*_: object) -> Kept:
+            return kept
+
+        monkeypatch.setattr("app.control.api.overrides.kept_by", told)
+        said = await asked(bid, **body)
+        (found,) = [step for step in said["steps"] if step["step"] == "first_arm"]
+        return found["outcome"], found["arm"]
+
+    assert await step(Kept(True, first), unit="u2") == ("matched", "old")
+    assert await step(Kept(True, first), unit="u1") == ("preceded", "old")
+    assert await step(Kept(True, first), unit="u2", force_arm="new") == ("preceded", "old")
+    assert await step(Kept(True, lapsed), unit="u2") == ("lapsed", None)
+    assert await step(Kept(True), unit="u2") == ("none", None)
+    assert await step(UNKNOWN, unit="u2") == ("unknown", None)
+    said = await asked(bid)
+    assert [step["step"] for step in said["steps"] if step["step"] == "first_arm"] == []

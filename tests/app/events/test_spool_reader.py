@@ -14,9 +14,8 @@ from hypothesis import strategies as st
 from app.events.spool import Spool, SpoolError, mark_path, read_mark
 from app.events.spool_reader import acknowledge, read_batch, spool_id
 from app.events.types import DecisionEvent, OutcomeEvent, decode, encode
-from routing.claims import Claims
-from routing.types import Reason
 from tests.app.events.facts import answered, claims, copied, made, told, write
+from tests.routing.claimed import CLAIMED, unsigned
 
 FIVE = tuple(made(claims(number)) for number in range(5))
 ID = "0" * 32
@@ -207,30 +206,12 @@ def test_a_mark_that_cannot_be_written_is_said(path: Path) -> None:
     assert read_mark(path, ID) == 0
 
 
-def numbers(bits: int) -> st.SearchStrategy[int]:
-    """Unsigned integers, their bounds among them."""
-    return st.integers(0, 2**bits - 1)
-
-
-CLAIMED = st.builds(
-    Claims,
-    route_id=numbers(32),
-    arm_id=numbers(32),
-    unit_hash=numbers(64),
-    has_unit=st.booleans(),
-    reason=st.sampled_from(Reason),
-    propensity_bp=st.integers(0, 10_000),
-    epoch=numbers(32),
-    snapshot=numbers(64),
-    at_ms=numbers(47),
-    nonce=numbers(64),
-)
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
 EVENTS = st.one_of(
     st.builds(
         DecisionEvent,
         decision=CLAIMED,
-        served_arm_id=st.none() | numbers(32),
+        served_arm_id=st.none() | unsigned(32),
         status=st.none() | st.integers(100, 999),
         error=st.none() | st.booleans(),
         latency_ms=st.none() | FINITE,
@@ -240,8 +221,8 @@ EVENTS = st.one_of(
         decision=CLAIMED,
         metric=st.text(min_size=1, max_size=63),
         value=FINITE,
-        at_ms=numbers(47),
-        received_at_ms=numbers(47),
+        at_ms=unsigned(47),
+        received_at_ms=unsigned(47),
         key=st.text(max_size=256),
     ),
 )
@@ -262,12 +243,16 @@ def test_the_format_on_disk_never_changes() -> None:
     ]
     decision = made(claims(3))
     first = ["decision", said, 2, 200, False, 8.0]
-    assert msgspec.json.decode(encode(decision)) == [*first, None, 0, None, None]
+    assert msgspec.json.decode(encode(decision)) == [*first, None, 0, None, None, None]
     assert decode(msgspec.json.encode(first)) == decision
     known = made(
         claims(3), override_id=7, schema=5, context={"country": "DE", "hour": 7.5}, considered_bp=100
     )
-    assert msgspec.json.decode(encode(known)) == [*first, 7, 5, {"country": "DE", "hour": 7.5}, 100]
+    second = [*first, 7, 5, {"country": "DE", "hour": 7.5}, 100]
+    assert msgspec.json.decode(encode(known)) == [*second, None]
+    assert decode(msgspec.json.encode(second)) == known
+    kept = msgspec.structs.replace(known, first_at_ms=9)
+    assert msgspec.json.decode(encode(kept)) == [*second, 9]
     copy = copied(claims(3), primary=answered(2, status=None, failure="timeout", predictions={"score": None}))
     assert msgspec.json.decode(encode(copy)) == [
         *("shadow", said, 1_728_043_201_000, [3, 200, None, 8.0, "0" * 32, 2, {}]),

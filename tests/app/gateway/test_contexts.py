@@ -9,8 +9,10 @@ import msgspec
 import pytest
 
 from app.events.types import DecisionEvent
-from app.gateway.contexts import NamedSubject, RequestSubject
+from app.gateway.contexts import ContextReader, NamedSubject, RequestSubject
+from app.gateway.requests import Request
 from app.gateway.units import JSON_BYTES, place_of
+from routing.bandit import BanditTerms, Learned
 from routing.context import Encoder
 from routing.features import Feature, FeatureType, Source, SourceKind
 from routing.overrides import Rules
@@ -159,11 +161,39 @@ async def test_decide_is_pinned_by_unit_and_context_alone(stage: Stage) -> None:
     assert NamedSubject(None, None).value("context.country") is None
 
 
-async def test_overrides_that_cannot_be_read_leave_the_split(stage: Stage) -> None:
-    """They are left out, with the context, and counted; requests are answered."""
-    stage.route(0, context=ALL, overrides=(pinned("no such attribute", "x"),))
-    assert (await stage.ask("POST", body=BODY)).status == 200
+async def test_an_override_that_cannot_be_read_is_left_out_alone(stage: Stage) -> None:
+    """It is counted; the others hold, the context is read, and the split divides the rest."""
+    broken = msgspec.structs.replace(pinned("no such attribute", "x"), id=8)
+    stage.route(0, context=ALL, overrides=(broken, pinned("context.country", "DE")))
+    answers = [await stage.ask("POST", body=body) for body in (BODY, b"{}")]
+    assert [answer["kingmaker-reason"] for answer in answers] == ["OVERRIDE", "STATIC"]
     assert stage.counted("kingmaker_plan_failures_total") == 1
+
+
+async def test_a_context_that_cannot_be_read_leaves_overrides_and_split(stage: Stage) -> None:
+    """Conditions on it see nothing; a bandit that would choose by it leaves its traffic to the champion."""
+    broken = msgspec.structs.replace(COUNTRY, values=("DE", "DE"))
+    overrides = (pinned("path", "/r/bid/x"), pinned("context.country", "DE"))
+    stage.route(5_000, context=(broken,), overrides=overrides)
+    assert (await stage.ask("POST", "/r/bid/x", body=BODY))["kingmaker-reason"] == "OVERRIDE"
+    assert (await stage.ask("POST", body=BODY))["kingmaker-reason"] == "SPLIT"
+    bandit = BanditTerms(learned=Learned(at_ms=0, schema=Encoder((COUNTRY,)).version))
+    stage.route(0, context=(broken,), bandit=bandit)
+    assert (await stage.ask("POST", body=BODY))["kingmaker-reason"] == "DEFAULT"
+    assert stage.counted("kingmaker_plan_failures_total") == 2
+
+
+async def test_a_context_whose_reading_fails_is_none(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The request is answered, by split and by what else overrides look at."""
+
+    def fail(_: ContextReader, __: Request) -> None:
+        raise RuntimeError("a fault of ours")
+
+    monkeypatch.setattr(ContextReader, "read", fail)
+    stage.route(0, context=ALL, overrides=(pinned("path", "/r/bid/x"),))
+    answers = [await stage.ask("POST", path, body=BODY) for path in ("/r/bid", "/r/bid/x")]
+    assert [answer["kingmaker-reason"] for answer in answers] == ["STATIC", "OVERRIDE"]
+    assert contexts(stage) == [None, None]
 
 
 def test_a_request_has_nothing_for_an_unknown_attribute() -> None:

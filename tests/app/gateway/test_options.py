@@ -46,6 +46,13 @@ def test_without_settings_the_defaults_hold() -> None:
     assert options.settings == GatewaySettings()
 
 
+def test_the_url_of_redis_is_on_no_command_line() -> None:
+    """It may hold a password."""
+    options = Options(Path("data"), "w0", 3, redis_url="redis://:secret@127.0.0.1/0")
+    assert read_options(options.arguments(), options.variables()) == options
+    assert not any("secret" in word for word in options.arguments())
+
+
 @pytest.mark.parametrize("told", ["", "{", "[]", '{"drain_seconds": "long"}', '{"colour": "red"}'])
 def test_settings_that_are_none_are_refused(told: str) -> None:
     """With the name of the variable that holds them."""

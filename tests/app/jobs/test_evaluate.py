@@ -15,7 +15,7 @@ from app.db.routes import StoredRoute, delete_route
 from app.db.session import Connection, Database
 from app.db.timeline import Kind
 from app.jobs.evaluate import POLICY, SETTLE_MS, due_day, evaluate
-from policies.lifecycle import approve, pause, resume, roll_back, set_kill_switch, start
+from policies.lifecycle import approve, pause, resume, roll_back, set_kill_switch, set_split, start
 from policies.metrics import Metric
 from policies.promotion import Streak
 from policies.spec import Approval
@@ -302,6 +302,20 @@ async def test_a_guardrail_begins_anew_with_each_epoch(database: Database) -> No
     assert await evaluate(database, "ads", NOON_MS + 3, NOON_MS + 3) is True
     kinds = [one.kind for one in await evaluations_of(database, route)]
     assert kinds == [EvaluationKind.GUARDRAIL] * 2
+
+
+@pytest.mark.parametrize(("first_arm_ms", "is_withdrawn"), [(DAY_MS, True), (None, False)])
+async def test_where_units_keep_their_arms_a_guardrail_looks_at_all_of_a_trial(
+    database: Database, first_arm_ms: int | None, is_withdrawn: bool
+) -> None:
+    """Whoever was drawn before a step still meets the challenger, and its errors are counted there."""
+    before = await put_route(database, replace(route_spec(), first_arm_ms=first_arm_ms))
+    weights = {"old": 5_000, "new": 5_000}
+    stepped = set_split(before.rollout, weights, NOON_MS)
+    after = await save(database, before, stepped, Kind.SPLIT_CHANGED, NOON_MS)
+    await fill(database, before, 0, QUIET, errors={"old": 0, "new": 500})
+    await fill(database, after, 0, QUIET)
+    assert await evaluate(database, "ads", NOON_MS + 1, NOON_MS + 1) is is_withdrawn
 
 
 async def test_a_trial_begun_anew_is_judged_on_its_own_evidence(database: Database) -> None:
