@@ -31,6 +31,9 @@ from routing.types import Reason
 DRAWN = (Reason.SPLIT, Reason.BANDIT)
 """The reasons of decisions whose arm was drawn. Others say nothing of what another choice had earned."""
 
+KEPT_ARM = "kept_arm"
+"""Why a decision is left out: its unit keeps the arm of an earlier one, and the propensity is that one's."""
+
 MOST_NUMBERS = 10_000_000
 """Features and arms of all decisions together: 80 MB, of which judging takes a few times as much."""
 
@@ -152,6 +155,7 @@ class LogBook:
             n_arms=len(self._places),
             features=None if self._encoder is None else whole.features,
             clusters=whole.units,
+            names=tuple(self._places),
         )
         return Evidence(
             log=log,

@@ -30,7 +30,7 @@ SMALLEST_PROPENSITY = 1e-9
 MAGNITUDE = 1e15
 
 FUTURE_MS = 60_000
-"""How far the clock of whoever reports a decision may be ahead of that of whoever reports its outcome."""
+"""How far the clock of whoever reports a decision may be ahead of that of whoever reports what follows."""
 
 _LAST_MS = 253_402_300_799_999
 """The end of the year 9999."""
@@ -64,7 +64,10 @@ class LineError:
 
 
 class Decision(msgspec.Struct, frozen=True, gc=False):
-    """A logged decision. Unit, context and reason are None where its line has none."""
+    """A logged decision. Unit, context and reason are None where its line has none.
+
+    `first_at_ms`: when its unit was given the arm that it keeps; None: the arm was drawn now.
+    """
 
     id: str
     arm: str
@@ -73,6 +76,7 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
     unit: str | None = None
     context: dict[str, Any] | None = None
     reason: Reason | None = None
+    first_at_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +217,10 @@ def _lines(stream: IO[bytes]) -> Iterator[bytes]:
 
 _DECISION, _OUTCOME = "decision", "outcome"
 _KNOWN: Mapping[str, tuple[frozenset[str], frozenset[str]]] = {
-    _DECISION: (frozenset({"id", "arm", "propensity", "at"}), frozenset({"unit", "context", "reason"})),
+    _DECISION: (
+        frozenset({"id", "arm", "propensity", "at"}),
+        frozenset({"unit", "context", "reason", "first_at"}),
+    ),
     _OUTCOME: (frozenset({"decision", "metric", "value", "at"}), frozenset({"id", "received_at"})),
 }
 """The fields that a line of each type must have, and those that it may have."""
@@ -248,14 +255,16 @@ def _decision(fields: Mapping[str, Any]) -> Decision:
         raise _Wrong("arm", f"must match {NAME.pattern}, got {_shown(arm)}")
     if context is not None and not isinstance(context, dict):
         raise _Wrong("context", f"must be a JSON object, got {_shown(context)}")
+    at_ms = _moment("at", fields["at"])
     return Decision(
         id=_text("id", fields["id"], 1),
         arm=intern(arm),
         propensity=_number("propensity", fields["propensity"], SMALLEST_PROPENSITY, 1),
-        at_ms=_moment("at", fields["at"]),
+        at_ms=at_ms,
         unit=None if unit is None else _text("unit", unit, 1, MOST_LINE_BYTES),
         context=context,
         reason=_reason(fields.get("reason")),
+        first_at_ms=_first_at(fields.get("first_at"), at_ms),
     )
 
 
@@ -314,6 +323,15 @@ def _moment(field: str, value: object) -> int:
     if not 0 <= at_ms <= _LAST_MS:
         raise _Wrong(field, f"must be from 1970 to 9999, got {_shown(value)}")
     return at_ms
+
+
+def _first_at(value: object, at_ms: int) -> int | None:
+    if value is None:
+        return None
+    first_at_ms = _moment("first_at", value)
+    if first_at_ms > at_ms + FUTURE_MS:
+        raise _Wrong("first_at", f"must not be after at, got {_shown(value)}")
+    return first_at_ms
 
 
 def _reason(value: object) -> Reason | None:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from app.decision_logs import DRAWN, Evidence, Logged, room
+from app.decision_logs import DRAWN, KEPT_ARM, Evidence, Logged, room
 from app.event_lines import Decision, Events
 from app.off_policy import Question, note_of_more
 
@@ -48,6 +48,8 @@ def evidence_of(events: Events, question: Question, extract: Extract) -> tuple[E
     for decision in filter(lambda decision: extract.holds(decision.at_ms), events.decisions):
         if not _is_drawn(decision):
             left_out[NOT_DRAWN] += 1
+        elif decision.first_at_ms is not None:
+            left_out[KEPT_ARM] += 1
         elif decision.at_ms > mature_ms:
             left_out[IMMATURE] += 1
         else:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from app.candidates import Candidate, Thompson, check_candidate
 from app.decision_logs import Evidence, LogBook
@@ -28,8 +28,6 @@ LIMIT_DECISIONS = 500_000
 
 MOST_CELLS = 20_000_000
 """Of the squares that the reward models of all folds and arms take: 160 MB."""
-
-_ARM = re.compile(r"\barm ([0-9]+)\b")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,23 +66,27 @@ class Question:
         return LogBook(self.spec, self.reward, self.taught)
 
     def judge(self, candidate: Candidate, evidence: Evidence) -> Evaluation:
-        """What the evidence says of one of the candidates. Arms have their names in all sentences.
+        """What the evidence says of one of the candidates.
 
         Raises:
             CannotJudge: as `policies.off_policy.evaluate`; `no_bandit`.
         """
-        try:
-            _check_size(evidence)
-            target = target_of(candidate, evidence, self.spec, self.terms.folds)
-            found = evaluate(evidence.log, target, self.terms)
-        except CannotJudge as error:
-            raise CannotJudge(error.reason, _named(str(error), evidence.arms)) from error
-        return replace(found, warnings=tuple(_named(warning, evidence.arms) for warning in found.warnings))
+        _check_size(evidence)
+        target = target_of(candidate, evidence, self.spec, self.terms.folds)
+        return evaluate(evidence.log, target, self.terms)
 
 
 def note_of_more(most: int) -> str:
     """A warning about evidence that is not all there is."""
     return f"there are more decisions: of those asked for, the newest {most} were judged"
+
+
+def note_of_lag(through_ms: int) -> str:
+    """A warning that the record is behind, so that decisions are missing whose windows are over."""
+    if not through_ms:
+        return "no recorder has said yet up to when everything is recorded, so nothing is known to be mature"
+    through = datetime.fromtimestamp(through_ms / 1000, UTC).isoformat(timespec="seconds")
+    return f"everything is recorded up to {through} only: what was not mature by then is missing"
 
 
 def usual_reward(spec: RouteSpec) -> Reward:
@@ -128,8 +130,3 @@ def _check_folds(folds: int, spec: RouteSpec) -> None:
     if folds > most:
         bound = f"must be at most {most} with {len(spec.arms)} arms and {width} columns of context"
         raise BadSpec("folds", f"{bound}, got {folds}")
-
-
-def _named(sentence: str, arms: Sequence[str]) -> str:
-    """A sentence about arms, which are numbered where they are judged."""
-    return _ARM.sub(lambda found: f"arm {arms[int(found[1])]}", sentence)

@@ -44,6 +44,7 @@ class Log:
         features: (n, d) floats, what was known before the choice; None: nothing.
         clusters: (n,) integers, equal for decisions that are not independent: on sticky routes the hash of
             the unit. None: every decision is independent of all others.
+        names: K names, by which messages call the arms; None: they have numbers.
 
     Raises:
         BadSpec: names the field, its bound and the first value outside it.
@@ -55,6 +56,7 @@ class Log:
     n_arms: int
     features: Array | None = None
     clusters: Integers | None = None
+    names: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
         within("n_arms", self.n_arms, 1, TOTAL_BP)
@@ -70,6 +72,8 @@ class Log:
             _check_range("features", self.features, -LARGEST, LARGEST)
         if self.clusters is not None:
             _check_shape("clusters", self.clusters, "iu", (self.n,))
+        if self.names is not None and len(self.names) != self.n_arms:
+            raise BadSpec("names", f"must have {self.n_arms} names, got {len(self.names)}")
 
     @property
     def n(self) -> int:
@@ -87,6 +91,10 @@ class Log:
     def n_units(self) -> int:
         """How many independent units."""
         return int(np.max(self.units, initial=-1)) + 1
+
+    def name_of(self, arm: int) -> str:
+        """What messages call an arm."""
+        return f"arm {arm if self.names is None else self.names[arm]}"
 
     def by_unit(self, values: Array) -> Array:
         """The sums of (n,) values over the decisions of each unit."""

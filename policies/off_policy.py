@@ -32,6 +32,9 @@ from policies.totals import within
 APART = 4.0
 """Standard errors beyond which two estimators are said to disagree."""
 
+MATERIAL = 0.02
+"""Standard deviations of the rewards below which nothing is said of it: in a long log the least is sure."""
+
 FEW_DF = 20.0
 """Degrees of freedom of a standard error below which a normal interval is called doubtful."""
 
@@ -352,13 +355,19 @@ def _about_weights(found: Mapping[Method, Estimate]) -> Iterator[str]:
 
 
 def _about_methods(found: Mapping[Method, Estimate]) -> Iterator[str]:
-    """What it means when two methods that should agree do not. Clipped weights need not agree."""
+    """What it means when two methods that should agree do not. Clipped weights need not agree.
+
+    They disagree where their values are more than 4 standard errors of the difference apart, and by at least
+    0.02 standard deviations of the rewards: a difference that is sure and does not matter is no warning.
+    """
     robust = found[Method.DOUBLY_ROBUST]
     meanings = {Method.DIRECT: "the reward model misses something"}
     if not robust.clipped_share:
         meanings[Method.IPS] = "the weights do not balance what the model sees, so propensities are in doubt"
+    least = MATERIAL * float(np.std(robust.log.rewards))
     for method, meaning in meanings.items():
         apart = difference(found[method], robust)
-        if abs(apart.value) > APART * apart.standard_error + _ROUNDING * abs(robust.value):
+        is_sure = abs(apart.value) > APART * apart.standard_error + _ROUNDING * abs(robust.value)
+        if is_sure and abs(apart.value) >= least:
             values = f"{method} says {found[method].value:.6g}, {robust.method} {robust.value:.6g}"
             yield f"{values}, {apart.standard_error:.2g} is the standard error between: {meaning}"

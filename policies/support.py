@@ -26,13 +26,15 @@ _ROUNDING = 1e-9
 class ArmReport:
     """What a log and a candidate make of an arm.
 
-    `mean_propensity`: over the arm's decisions; None without any. `max_weight`: the greatest target over
-    propensity. `found`: the mean of 1/propensity over the arm's decisions and 0 over all others, with its
-    standard error; `effective_samples` are those of it. `unsupported`: how much more often the candidate
-    chooses the arm than its decisions, so weighted, account for, with its standard error.
+    `name` is what messages call it. `mean_propensity`: over the arm's decisions; None without any.
+    `max_weight`: the greatest target over propensity. `found`: the mean of 1/propensity over the arm's
+    decisions and 0 over all others, with its standard error; `effective_samples` are those of it.
+    `unsupported`: how much more often the candidate chooses the arm than its decisions, so weighted, account
+    for, with its standard error.
     """
 
     arm: int
+    name: str
     decisions: int
     logged_share: float
     target_share: float
@@ -81,7 +83,7 @@ def check_logged_arms(arms: Sequence[ArmReport], max_unsupported: float) -> None
     unknown = [arm for arm in arms if not arm.decisions and arm.target_share > 0]
     mass = sum(arm.target_share for arm in unknown)
     if mass > max_unsupported:
-        names = " and ".join(f"arm {arm.arm}" for arm in unknown)
+        names = " and ".join(arm.name for arm in unknown)
         raise CannotJudge("no_support", f"{mass:.2%} of the target's choices are of {names}, never logged")
 
 
@@ -111,13 +113,13 @@ def support_warnings(arms: Sequence[ArmReport]) -> Iterator[str]:
     """What is odd about arms without being in the way."""
     for arm in arms:
         if not arm.decisions and arm.target_share > 0:
-            yield f"arm {arm.arm} was never logged and has {arm.target_share:.2%} of the target's choices"
+            yield f"{arm.name} was never logged and has {arm.target_share:.2%} of the target's choices"
         elif arm.decisions and arm.scarce:
-            yield f"arm {arm.arm} could be chosen at {arm.found:.2%} of decisions, if its propensities hold"
+            yield f"{arm.name} could be chosen at {arm.found:.2%} of decisions, if its propensities hold"
 
 
 def _mean(arm: ArmReport) -> str:
-    return f"the mean of 1/propensity of arm {arm.arm} must be 1, got {arm.found:.4g} ± {arm.found_error:.2g}"
+    return f"the mean of 1/propensity of {arm.name} must be 1, got {arm.found:.4g} ± {arm.found_error:.2g}"
 
 
 def _too_low(arm: ArmReport) -> str:
@@ -140,6 +142,7 @@ def _report(log: Log, share: Array, arm: int) -> ArmReport:
     missing_error = _error(log, lacking - missing, chosen - missing, chosen)
     return ArmReport(
         arm=arm,
+        name=log.name_of(arm),
         decisions=decisions,
         logged_share=decisions / log.n,
         target_share=chosen,

@@ -147,7 +147,9 @@ class OffPolicyEvaluation(View):
     until: datetime = Field(description="The last one.")
     n: int = Field(description="Decisions that were judged.")
     units: int = Field(description="Of so many independent units.")
-    left_out: dict[str, int] = Field(description="Decisions that could not be judged, by why.")
+    left_out: dict[str, int] = Field(
+        description="Decisions that could not be judged, by why: without_context, kept_arm."
+    )
     level: float
     clip: float | None = None
     folds: int

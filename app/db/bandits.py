@@ -6,6 +6,7 @@ counts once, whoever crashes, and when.
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,13 +18,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db import pending, timeline, versions
 from app.db.errors import Conflict
-from app.db.pending import Awaited
+from app.db.pending import Awaited, Refill
 from app.db.routes import StoredRoute
 from app.db.session import upsert
 from app.db.tables import bandit_arms, bandits
 from policies.lessons import TEACHING, Apprentice, Knowledge, Lessons, wait_ms
 from routing.claims import Claims, decision_id
-from routing.linear_model import BadModel, Sums
+from routing.errors import BadModel
+from routing.linear_model import Sums
 from routing.types import Reason
 
 PUBLISH_MS = 10_000
@@ -34,7 +36,8 @@ PUBLISH_MS = 10_000
 class BanditState:
     """How far a route's bandit is. `caught_up`: since it began, all that was due has been learnt once.
 
-    `learned_at_ms` is when it last learnt; 0: not yet. `apprentice` is as it is stored, and may be damaged.
+    `learned_at_ms` is when it last learnt; 0: not yet. `refill` is how far its log is laid out to be learnt
+    anew; None: all of it. That and `apprentice` are as they are stored, and may be damaged.
     """
 
     route_id: int
@@ -45,6 +48,7 @@ class BanditState:
     caught_up: bool
     unusable: int
     apprentice: str
+    refill: str | None
 
 
 async def find_states(connection: AsyncConnection, route_ids: Collection[int]) -> dict[int, BanditState]:
@@ -66,10 +70,9 @@ async def load_knowledge(
     Raises:
         BadModel: what is stored cannot be what was learnt.
     """
-    rows = await sums_rows(connection, (state.route_id,))
-    return Knowledge(
-        sums_of(rows.get(state.route_id, {}), arm_ids, width), state.unusable, _apprentice(state.apprentice)
-    )
+    rows = (await sums_rows(connection, (state.route_id,))).get(state.route_id, {})
+    sums = await asyncio.to_thread(sums_of, rows, arm_ids, width)
+    return Knowledge(sums, state.unusable, _apprentice(state.apprentice))
 
 
 async def sums_rows(connection: AsyncConnection, route_ids: Collection[int]) -> dict[int, dict[int, bytes]]:
@@ -123,7 +126,7 @@ async def note_decisions(
 
 
 async def begin(connection: AsyncConnection, route: StoredRoute, lessons: Lessons, now_ms: int) -> None:
-    """Forget what a route's bandit has learnt, and let it learn everything that is in the log.
+    """Forget what a route's bandit has learnt, and begin to lay its log out anew: `refill` goes on with that.
 
     Raises:
         Conflict: somebody else changed it meanwhile.
@@ -138,6 +141,7 @@ async def begin(connection: AsyncConnection, route: StoredRoute, lessons: Lesson
         "published_version": 0,
         "unusable": 0,
         "apprentice": _text(Apprentice()),
+        "refill": None,
     }
     if row is None:
         first = insert(bandits).values(route_id=route.id, version=1, published_at_ms=0, **blank)
@@ -145,7 +149,21 @@ async def begin(connection: AsyncConnection, route: StoredRoute, lessons: Lesson
     else:
         await _compare_and_set(connection, _state(row), blank)
     await _forget_sums(connection, route.id)
-    await pending.refill(connection, route.id, wait_ms(route.spec, lessons.bandit), now_ms)
+    await _lay_out(connection, route, lessons, pending.refill_from(now_ms))
+
+
+async def refill(
+    connection: AsyncConnection, route: StoredRoute, lessons: Lessons, state: BanditState
+) -> None:
+    """Lay out some more of a route's log, as `begin` began to.
+
+    Raises:
+        BadModel: how far it was is damaged.
+        Conflict: somebody else changed it meanwhile.
+    """
+    place = _refill(state.refill or "")
+    await _compare_and_set(connection, state, {})
+    await _lay_out(connection, route, lessons, place)
 
 
 async def rebuild(
@@ -196,9 +214,18 @@ async def save(
 
 
 async def forget_others(connection: AsyncConnection, route_ids: Collection[int]) -> None:
-    """Forget what was learnt for routes other than these, which have a bandit."""
+    """Forget what was learnt for routes other than these, which have a bandit, or a part of it.
+
+    A bandit that is declared again before everything is forgotten finds a meaning that is not its own, and
+    begins anew.
+    """
+    room = pending.STEP_DECISIONS
     for route_id in sorted(set(await _begun(connection)) - set(route_ids)):
-        await pending.clear(connection, route_id)
+        nothing = {"version": bandits.c.version + 1, "meaning": "", "caught_up": False}
+        await connection.execute(update(bandits).where(bandits.c.route_id == route_id).values(nothing))
+        room -= await pending.clear(connection, route_id, room)
+        if room <= 0:
+            return
         for table in (bandit_arms, bandits):
             await connection.execute(delete(table).where(table.c.route_id == route_id))
 
@@ -243,6 +270,12 @@ async def _compare_and_set(
         raise Conflict(f"what is known of route {state.route_id} has changed since version {state.version}")
 
 
+async def _lay_out(connection: AsyncConnection, route: StoredRoute, lessons: Lessons, place: Refill) -> None:
+    further = await pending.refill(connection, route.id, wait_ms(route.spec, lessons.bandit), place)
+    there = update(bandits).where(bandits.c.route_id == route.id)
+    await connection.execute(there.values(refill=None if further is None else _text(further)))
+
+
 async def _count_pulls(connection: AsyncConnection, chosen: Mapping[tuple[int, int], int]) -> None:
     rows = [
         {"route_id": route_id, "arm_id": arm_id, "pulls": n, "sums": None}
@@ -274,6 +307,7 @@ def _state(row: Row[Any]) -> BanditState:
         caught_up=row.caught_up,
         unusable=row.unusable,
         apprentice=row.apprentice,
+        refill=row.refill,
     )
 
 
@@ -282,6 +316,13 @@ def _apprentice(text: str) -> Apprentice:
         return msgspec.json.decode(text, type=Apprentice)
     except msgspec.MsgspecError as error:
         raise BadModel(f"apprentice must be the totals of one, got {text!r}: {error}"[:500]) from error
+
+
+def _refill(text: str) -> Refill:
+    try:
+        return msgspec.json.decode(text, type=Refill)
+    except msgspec.MsgspecError as error:
+        raise BadModel(f"refill must be a place in the log, got {text!r}: {error}"[:500]) from error
 
 
 def _text(value: object) -> str:

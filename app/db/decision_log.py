@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from sqlalchemy import or_, select
+from sqlalchemy import ColumnElement, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.decisions import known_outcomes
@@ -20,6 +20,9 @@ from routing.types import TOTAL_BP
 
 PAGE_DECISIONS = 2_000
 """How many are read at a time."""
+
+_IS_NEW = decisions.c.first_at_ms.is_(None)
+"""Whether the arm was drawn for this decision, so that the propensity is its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +37,7 @@ class Span:
 async def newest(
     connection: AsyncConnection, route: StoredRoute, span: Span
 ) -> AsyncIterator[Sequence[Logged]]:
-    """The decisions of a route in a span whose arm was drawn, the newest first, page by page."""
+    """The decisions of a route in a span whose arm was drawn then, the newest first, page by page."""
     names = await _names(connection, route)
     last: Any = None
     left = span.most
@@ -45,6 +48,12 @@ async def newest(
         if len(rows) < limit:
             return
         last, left = rows[-1], left - limit
+
+
+async def count_kept(connection: AsyncConnection, route: StoredRoute, span: Span) -> int:
+    """How many others of the span, all of them, kept the arm that was drawn for their unit's first one."""
+    query = select(func.count()).where(*_of_draws(route.id, span.from_ms, span.to_ms), ~_IS_NEW)
+    return int((await connection.execute(query)).scalar_one())
 
 
 async def _page(
@@ -62,15 +71,23 @@ async def _page(
             contexts.c.features,
         )
         .outerjoin(contexts, contexts.c.decision_id == decisions.c.id)
-        .where(decisions.c.route_id == route_id)
-        .where(decisions.c.at_ms >= span.from_ms, decisions.c.at_ms <= to_ms)
-        .where(decisions.c.reason.in_([reason.value for reason in DRAWN]))
+        .where(*_of_draws(route_id, span.from_ms, to_ms), _IS_NEW)
         .order_by(decisions.c.at_ms.desc(), decisions.c.id.desc())
         .limit(limit)
     )
     if last is not None:
         query = query.where(or_(decisions.c.at_ms < last.at_ms, decisions.c.id < last.id))
     return (await connection.execute(query)).all()
+
+
+def _of_draws(route_id: int, from_ms: int, to_ms: int) -> tuple[ColumnElement[bool], ...]:
+    """Decisions of a route and a time whose arm was drawn, then or for the first one of their unit."""
+    return (
+        decisions.c.route_id == route_id,
+        decisions.c.at_ms >= from_ms,
+        decisions.c.at_ms <= to_ms,
+        decisions.c.reason.in_([reason.value for reason in DRAWN]),
+    )
 
 
 async def _logged(connection: AsyncConnection, rows: Sequence[Any], names: Mapping[int, str]) -> list[Logged]:

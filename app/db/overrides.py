@@ -8,7 +8,20 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import msgspec
-from sqlalchemy import ColumnElement, Row, Select, case, func, insert, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Row,
+    Select,
+    and_,
+    case,
+    delete,
+    exists,
+    func,
+    insert,
+    select,
+    tuple_,
+    update,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.errors import NotFound, Unreadable
@@ -172,7 +185,7 @@ async def note_matches(connection: AsyncConnection, pinned: Iterable[tuple[int, 
     """Count decisions by the override that pinned them: pairs of its id and the decision's time."""
     hours: dict[tuple[int, int], list[int]] = defaultdict(list)
     for override_id, at_ms in pinned:
-        hours[override_id, at_ms // HOUR_MS * HOUR_MS].append(at_ms)
+        hours[override_id, _hour_of(at_ms)].append(at_ms)
     if not hours:
         return
     rows = [
@@ -187,6 +200,23 @@ async def note_matches(connection: AsyncConnection, pinned: Iterable[tuple[int, 
     }
     identity = ["override_id", "hour_start_ms"]
     await connection.execute(statement.on_conflict_do_update(index_elements=identity, set_=grown), rows)
+
+
+async def forget_matches(connection: AsyncConnection, now_ms: int, most: int) -> int:
+    """Forget what was pinned in hours that `matches` shows no more, `most` of them; gives how many it were.
+
+    The last hour of an override that has not ended is kept.
+    """
+    mine, later = override_matches.alias(), override_matches.alias()
+    is_live = exists().where(overrides.c.id == mine.c.override_id, _is_live())
+    is_last = ~exists().where(
+        later.c.override_id == mine.c.override_id, later.c.hour_start_ms > mine.c.hour_start_ms
+    )
+    is_old = mine.c.hour_start_ms < _hour_of(now_ms - _DAY_MS)
+    old = select(mine.c.override_id, mine.c.hour_start_ms).where(is_old, ~and_(is_live, is_last)).limit(most)
+    hour = tuple_(override_matches.c.override_id, override_matches.c.hour_start_ms)
+    gone = delete(override_matches).where(hour.in_(old.with_for_update(of=mine, skip_locked=True)))
+    return (await connection.execute(gone)).rowcount
 
 
 async def matches(connection: AsyncConnection, route_id: int, now_ms: int) -> dict[int, Matched]:
@@ -204,9 +234,14 @@ def _pinned_since(at_ms: int) -> ColumnElement[Any]:
     """How many an override has pinned from the beginning of that hour on."""
     known = override_matches.c
     query = select(func.coalesce(func.sum(known.n), 0)).where(
-        known.override_id == overrides.c.id, known.hour_start_ms >= at_ms // HOUR_MS * HOUR_MS
+        known.override_id == overrides.c.id, known.hour_start_ms >= _hour_of(at_ms)
     )
     return query.scalar_subquery()
+
+
+def _hour_of(at_ms: int) -> int:
+    """When the hour of a moment began."""
+    return at_ms // HOUR_MS * HOUR_MS
 
 
 def _is_live() -> ColumnElement[bool]:

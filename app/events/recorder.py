@@ -1,16 +1,20 @@
 """Copies events from spools to SQL: each takes effect once, however often it is read.
 
-A batch, its differences to the rollups and the spool's mark are written in one transaction.
+A batch, its differences to the rollups and the spool's mark are written in one transaction. When a folder has
+been read to its end, it is noted that everything before that is in the database.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+import re
+import uuid
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from app.db import bandits, decisions, overrides, rollups, shadows
+from app.clock import now_ms
+from app.db import bandits, decisions, overrides, recorders, rollups, shadows
 from app.db.routes import StoredRoute, load_by_id
 from app.db.session import Connection, Database
 from app.events.spool import SpoolError
@@ -22,16 +26,28 @@ from routing.claims import Claims, decision_id
 
 BATCH_EVENTS = 2_000
 
+NOTE_MS = 1_000
+"""How often it is noted up to when everything is recorded."""
+
 MOST_OUTCOMES = 1_000
 """Outcomes of one metric that a decision may have; more have no effect, and are counted."""
 
+_ID = re.compile("[0-9a-f]{32}")
+
 
 class Recorder:
-    """Reads all spools of a folder into one database."""
+    """Reads all spools of a folder into one database.
 
-    def __init__(self, database: Database, spools: Path) -> None:
+    Mutable state: `_id`, that of the folder, once it was read; `_noted_ms`, up to when it was last said to be
+    recorded.
+    """
+
+    def __init__(self, database: Database, spools: Path, clock: Callable[[], int] = now_ms) -> None:
         self._database = database
         self._spools = spools
+        self._clock = clock
+        self._id: str | None = None
+        self._noted_ms = 0
 
     async def drain(self) -> int:
         """Copy everything that the spools held when asked; gives the number of events.
@@ -40,6 +56,21 @@ class Recorder:
             SpoolError: a spool cannot be read; the others were copied.
             DatabaseUnavailable: nothing of the batch in hand was written.
         """
+        asked_at_ms = self._clock()
+        since_ms = asked_at_ms - self._noted_ms
+        if not 0 <= since_ms < recorders.GONE_MS // 2:
+            await self._note(asked_at_ms, None)
+        copied, broken = await self._drain_all()
+        if broken is not None:
+            await self._note(asked_at_ms, None)
+            raise broken
+        if not 0 <= since_ms < NOTE_MS:
+            await self._note(asked_at_ms, asked_at_ms)
+            self._noted_ms = asked_at_ms
+        return copied
+
+    async def _drain_all(self) -> tuple[int, SpoolError | None]:
+        """How many events were copied, and what is wrong with the last spool that could not be read."""
         copied = 0
         broken: SpoolError | None = None
         for path in sorted(self._spools.glob("*.db")):
@@ -47,9 +78,7 @@ class Recorder:
                 copied += await self.drain_spool(path)
             except SpoolError as error:
                 broken = error
-        if broken is not None:
-            raise broken
-        return copied
+        return copied, broken
 
     async def drain_spool(self, path: Path) -> int:
         """As `drain`, for one spool; what comes while it is copied waits for the next time."""
@@ -59,6 +88,12 @@ class Recorder:
             batch = await self._copy_batch(path)
             copied += len(batch.events)
         return copied
+
+    async def _note(self, at_ms: int, through_ms: int | None) -> None:
+        if self._id is None:
+            self._id = await asyncio.to_thread(_identity, self._spools)
+        async with self._database.transaction() as connection:
+            await recorders.note(connection, self._id, at_ms, through_ms)
 
     async def _copy_batch(self, path: Path) -> Batch:
         identity = await asyncio.to_thread(spool_id, path)
@@ -70,6 +105,22 @@ class Recorder:
                 await _record_once(connection, batch)
         await asyncio.to_thread(acknowledge, path, identity, max(mark.seq, batch.last_seq))
         return batch
+
+
+def _identity(spools: Path) -> str:
+    """The id of a folder of spools, which it gets when it is read for the first time."""
+    path = spools / "recorder.id"
+    try:
+        if path.exists() and _ID.fullmatch(known := path.read_text(errors="replace")):
+            return known
+        spools.mkdir(parents=True, exist_ok=True)
+        new = uuid.uuid4().hex
+        draft = spools / f"{new}.new"
+        draft.write_text(new)
+        draft.replace(path)
+        return path.read_text()
+    except (OSError, ValueError) as error:
+        raise SpoolError(f"cannot tell which folder {spools} is: {error}") from error
 
 
 async def _record_once(connection: Connection, batch: Batch) -> None:

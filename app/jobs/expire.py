@@ -1,4 +1,7 @@
-"""Which overrides have expired, and is it on the timeline? Gateways go by the time, and need not be told."""
+"""What of overrides is over: which have expired, and is it on the timeline; and what is shown no more?
+
+Gateways go by the time, and need not be told.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,9 @@ from app.jobs.evaluate import POLICY
 
 MOST_AT_ONCE = 500
 """How many of a route are noted in one transaction; the others wait for the next run."""
+
+MOST_FORGOTTEN = 5_000
+"""How many hours of matches are forgotten in one transaction."""
 
 
 async def expire(database: Database, now_ms: int) -> None:
@@ -38,6 +44,16 @@ async def expire(database: Database, now_ms: int) -> None:
             broken = error
     if broken is not None:
         raise broken
+
+
+async def forget_matches(database: Database, now_ms: int) -> bool:
+    """Forget what overrides have matched in hours that no listing shows; True when there may be more of that.
+
+    Raises:
+        DatabaseUnavailable: nothing was forgotten.
+    """
+    async with database.transaction() as connection:
+        return await overrides.forget_matches(connection, now_ms, MOST_FORGOTTEN) == MOST_FORGOTTEN
 
 
 async def _expire_of(connection: Connection, route: StoredRoute, now_ms: int) -> None:

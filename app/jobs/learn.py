@@ -15,7 +15,7 @@ from app.db.routes import StoredRoute, load_by_id, load_routes
 from app.db.session import Connection, Database
 from app.db.timeline import Entry, Kind
 from policies.lessons import Knowledge, Lessons, Mature, lessons_of
-from routing.linear_model import BadModel
+from routing.errors import BadModel
 
 LEARNER = "learner"
 """The actor of what the learner does by itself."""
@@ -70,8 +70,9 @@ class Learner:
     async def learn(self, route: StoredRoute, seen_through_ms: int, now_ms: int) -> bool:
         """Learn from a batch of a route's mature decisions; True when there may be more.
 
-        What was learnt under another declaration is forgotten first, and the log learnt anew.
-        `seen_through_ms`: all events before this moment are in the database; 0: who knows.
+        What was learnt under another declaration is forgotten first; then the log is laid out, part by part,
+        and learnt anew when all of it is. `seen_through_ms`: all events before this moment are in the
+        database; 0: who knows.
 
         Raises:
             BadModel: what is known is damaged; the log is learnt anew.
@@ -86,6 +87,8 @@ class Learner:
         if state is None or state.meaning != lessons.meaning:
             return await self._begin(route, lessons, now_ms)
         try:
+            if state.refill is not None:
+                return await self._lay_out(route, lessons, state)
             lecture = await self._prepare(route, lessons, seen_through_ms, now_ms)
         except BadModel as error:
             await self._repair(route, lessons, error, now_ms)
@@ -112,13 +115,18 @@ class Learner:
             await bandits.begin(connection, route, lessons, now_ms)
         return True
 
+    async def _lay_out(self, route: StoredRoute, lessons: Lessons, state: BanditState) -> bool:
+        async with self._database.transaction() as connection:
+            await bandits.refill(connection, route, lessons, state)
+        return True
+
     async def _prepare(
         self, route: StoredRoute, lessons: Lessons, seen_through_ms: int, now_ms: int
     ) -> _Lecture | None:
         """What is to be learnt, as one state of the database; None when that is nothing."""
         async with self._database.read() as connection:
             state = await bandits.find_state(connection, route.id)
-            if state is None or state.meaning != lessons.meaning:
+            if state is None or state.meaning != lessons.meaning or state.refill is not None:
                 return None
             found = await pending.due(connection, route.id, seen_through_ms, self._batch)
             is_last = len(found) < self._batch and seen_through_ms > 0

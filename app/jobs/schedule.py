@@ -13,17 +13,21 @@ from pathlib import Path
 
 from app.clock import now_ms
 from app.db.errors import Conflict, DatabaseError, NotFound
+from app.db.recorders import recorded_through
 from app.db.routes import StoredRoute, load_routes
 from app.db.session import Database
 from app.events.recorder import Recorder
 from app.jobs.evaluate import evaluate
-from app.jobs.expire import expire
+from app.jobs.expire import expire, forget_matches
 from app.jobs.learn import Learner
 
 _log = logging.getLogger(__name__)
 
 RECORD_SECONDS = 0.5
 EVALUATE_SECONDS = 1.0
+FORGET_MS = 3_600_000
+"""How often old matches of overrides are looked for: those of an hour become old together."""
+
 TURN_BATCHES = 10
 """How much is learnt in one turn, of all routes together: the recorder is to have its turn, too."""
 
@@ -45,6 +49,8 @@ class Jobs:
 
     `publish` brings the gateways' snapshot up to date, and costs little when it is: it runs in every turn, so
     that a change whose author died before telling the gateways reaches them all the same.
+
+    Mutable state: `status`; `_forgot_ms`, when all old matches of overrides had been forgotten.
     """
 
     def __init__(self, database: Database, data_dir: Path, publish: Callable[[], Awaitable[object]]) -> None:
@@ -53,6 +59,7 @@ class Jobs:
         self._recorder = Recorder(database, data_dir / "spools")
         self._learner = Learner(database)
         self._publish = publish
+        self._forgot_ms = 0
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until told to stop; then record once more, so that nothing waits for the next start."""
@@ -64,13 +71,15 @@ class Jobs:
     async def turn(self) -> None:
         """Record; evaluate, learn and expire if it is time; publish.
 
-        While not everything is recorded only guardrails judge, and nothing is learnt.
+        What is not wholly recorded, of this folder's spools and of all others', is neither judged nor learnt
+        from; guardrails judge all the same.
         """
         asked_at_ms = now_ms()
-        complete = await self.record()
+        await self.record()
         if asked_at_ms - self.status.evaluated_at_ms >= EVALUATE_SECONDS * 1000:
-            await self.evaluate(asked_at_ms if complete else 0)
-            await self.learn(asked_at_ms if complete else 0)
+            seen_through_ms = await self._seen_through()
+            await self.evaluate(seen_through_ms)
+            await self.learn(seen_through_ms)
             await self.expire()
         await self.publish()
 
@@ -118,9 +127,13 @@ class Jobs:
             self._failed("learn", error)
 
     async def expire(self) -> None:
-        """Note which overrides have expired; what fails is tried again."""
+        """Note which overrides have expired, and forget what is shown no more; what fails is tried again."""
+        at_ms = now_ms()
         try:
-            await expire(self._database, now_ms())
+            is_time = not 0 <= at_ms - self._forgot_ms < FORGET_MS
+            if is_time and not await forget_matches(self._database, at_ms):
+                self._forgot_ms = at_ms
+            await expire(self._database, at_ms)
         except Exception as error:  # noqa: BLE001 - traffic does not depend on it
             self._failed("expire", error)
 
@@ -130,6 +143,13 @@ class Jobs:
             await self._publish()
         except Exception as error:  # noqa: BLE001 - nor with the publisher
             self._failed("publish", error)
+
+    async def _seen_through(self) -> int:
+        """All events before this moment are in the database; 0: who knows, as while it cannot be reached."""
+        with contextlib.suppress(DatabaseError):
+            async with self._database.read() as connection:
+                return await recorded_through(connection)
+        return 0
 
     async def _evaluate_route(self, name: str, seen_through_ms: int) -> None:
         try:

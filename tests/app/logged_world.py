@@ -14,7 +14,9 @@ from pathlib import Path
 import numpy as np
 import yaml
 
+from app.clock import now_ms
 from app.control.documents import document_of, plain
+from app.db import recorders
 from app.db.decisions import insert_decisions, write_outcomes
 from app.db.routes import StoredRoute
 from app.db.session import Database
@@ -73,6 +75,7 @@ class Visit:
     arm: str
     context: Mapping[str, Value] | None
     outcomes: Mapping[str, float]
+    first_at_ms: int | None = None
 
 
 def visits(
@@ -115,8 +118,10 @@ def visits(
     return found
 
 
-async def record(database: Database, route: StoredRoute, log: Sequence[Visit]) -> None:
-    """Write a log as the recorder does; outcomes come a second after their decision."""
+async def record(
+    database: Database, route: StoredRoute, log: Sequence[Visit], through_ms: int | None = None
+) -> None:
+    """Write a log as the recorder does, up to now; outcomes come a second after their decision."""
     version = Encoder(route.spec.context).version if route.spec.context else 0
     decisions = [
         DecisionEvent(
@@ -127,6 +132,7 @@ async def record(database: Database, route: StoredRoute, log: Sequence[Visit]) -
             latency_ms=8.0,
             schema=version,
             context=visit.context,
+            first_at_ms=visit.first_at_ms,
         )
         for visit in log
     ]
@@ -138,6 +144,7 @@ async def record(database: Database, route: StoredRoute, log: Sequence[Visit]) -
     async with database.transaction() as connection:
         await insert_decisions(connection, decisions, [])
         await write_outcomes(connection, outcomes)
+        await recorders.note(connection, "a" * 32, now_ms(), through_ms or now_ms())
 
 
 def lines(log: Sequence[Visit]) -> Iterator[dict[str, object]]:
@@ -156,6 +163,8 @@ def lines(log: Sequence[Visit]) -> Iterator[dict[str, object]]:
             line["unit"] = f"{claims.unit_hash:016x}"
         if visit.context is not None:
             line["context"] = visit.context
+        if visit.first_at_ms is not None:
+            line["first_at"] = time_of(visit.first_at_ms)
         yield line
         for metric, value in visit.outcomes.items():
             at = time_of(claims.at_ms + 1_000)

@@ -20,6 +20,7 @@ from routing.types import Reason
 METRICS = (Metric("conversion", Kind.BINARY), Metric("revenue", Kind.CONTINUOUS))
 AT = "2025-01-06T00:00:00Z"
 AT_MS = 1_736_121_600_000
+FIRST_AT = "2025-01-05T23:59:59Z"
 
 Line = dict[str, Any]
 
@@ -56,7 +57,7 @@ def refused(*lines: Line | bytes) -> list[str]:
 def test_a_line_is_a_decision_or_an_outcome() -> None:
     """With all that they may say; what an outcome does not say of its reception is when it happened."""
     found = read(
-        decision(unit="u1", context={"country": "DE", "more": [1]}, reason="BANDIT"),
+        decision(unit="u1", context={"country": "DE", "more": [1]}, reason="BANDIT", first_at=FIRST_AT),
         outcome(value=True, at="2025-01-06T01:00:00.0014+01:00"),
         outcome(metric="revenue", value=-3, id="k", received_at="2025-01-06T00:00:02Z"),
     )
@@ -70,6 +71,7 @@ def test_a_line_is_a_decision_or_an_outcome() -> None:
                 unit="u1",
                 context={"country": "DE", "more": [1]},
                 reason=Reason.BANDIT,
+                first_at_ms=AT_MS - 1_000,
             ),
         ),
         outcomes={
@@ -85,7 +87,7 @@ def test_a_line_is_a_decision_or_an_outcome() -> None:
 
 def test_what_may_be_left_out_may_be_null() -> None:
     """A decision without a unit is its own; one without context or reason says nothing of them."""
-    null = {"unit": None, "context": None, "reason": None}
+    null = {"unit": None, "context": None, "reason": None, "first_at": None}
     assert read({**decision(), **null}) == read(decision())
     assert read() == Events(decisions=(), outcomes={}, conflicts=0, last_ms=0)
 
@@ -144,7 +146,7 @@ def test_a_decision_may_be_repeated_only_as_it_was() -> None:
         (outcome(at=None), "at is required"),
         (
             decision(colour="red"),
-            "'colour' is not a known field (arm, at, context, id, propensity, reason, unit)",
+            "'colour' is not a known field (arm, at, context, first_at, id, propensity, reason, unit)",
         ),
         (outcome(key="k"), "'key' is not a known field (at, decision, id, metric, received_at, value)"),
         (decision(id=7), "id must be text, got 7"),
@@ -165,6 +167,14 @@ def test_a_decision_may_be_repeated_only_as_it_was() -> None:
         (decision(context=[]), "context must be a JSON object, got []"),
         (decision(reason="LUCK"), "reason must be one of STATIC, SPLIT, BANDIT, "),
         (decision(reason=1), "reason must be one of STATIC, SPLIT, BANDIT, "),
+        (
+            decision(first_at="soon"),
+            "first_at must be a time such as 2026-01-31T12:00:00Z, got 'soon'",
+        ),
+        (
+            decision(first_at="2025-01-06T00:01:00.001Z"),
+            "first_at must not be after at, got '2025-01-06T00:01:00.001Z'",
+        ),
         (outcome(decision=1), "decision must be text, got 1"),
         (
             outcome(metric="clicks"),

@@ -64,6 +64,15 @@ def test_only_what_was_drawn_is_judged() -> None:
     assert (judged(found), found.left_out, notes) == ([0, 1, 5, 6], {"not_drawn": 3}, ())
 
 
+def test_a_decision_that_kept_an_earlier_arm_is_not_judged() -> None:
+    """Its propensity is that of the first one, in another context. What nobody drew is not counted twice."""
+    first = time_of(START_MS - HOUR_MS)
+    lines = [decision(0), decision(1, first_at=first), decision(2, first_at=first, reason="BANDIT")]
+    lines += [decision(3, first_at=first, reason="OVERRIDE"), decision(4, LATER_MS, first_at=first)]
+    found, _ = evidence(*lines, decision(5), outcome(0))
+    assert (judged(found), found.left_out) == ([0, 5], {"kept_arm": 3, "not_drawn": 1})
+
+
 def test_only_what_is_mature_is_judged() -> None:
     """By the latest event of the file, or by when it is said to be complete."""
     lines = [decision(0), decision(1), decision(2, WAIT_MS + 1)]

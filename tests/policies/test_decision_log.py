@@ -47,6 +47,7 @@ GOOD: dict[str, Any] = {
         ),
         ("clusters", np.array([1, 2]), "clusters must have shape (4,), got (2,)"),
         ("clusters", np.array([1.0, 2, 3, 4]), "clusters must be integers, got float64"),
+        ("names", ("old", "new", "next"), "names must have 2 names, got 3"),
     ],
 )
 def test_what_cannot_have_been_logged_is_refused(field: str, value: object, message: str) -> None:

@@ -88,6 +88,23 @@ def test_no_support_of_arms_that_were_never_logged() -> None:
     assert check(log, weights(log, [10_000, 0, 0, 0, 0])) == []
 
 
+def test_arms_have_their_names_wherever_they_are_spoken_of() -> None:
+    """In refusals, warnings and reports; without names they have their numbers."""
+    names = ("old", "arm", "2", "late", "arm-7")
+    log = replace(split(), n_arms=5, names=names)
+    assert [report.name for report in arm_reports(log, uniform(log))] == [f"arm {name}" for name in names]
+    assert refusal(log, weights(log, [9_000, 0, 0, 300, 700])) == (
+        "no_support",
+        "10.00% of the target's choices are of arm late and arm arm-7, never logged",
+    )
+    assert check(log, weights(log, [9_960, 0, 0, 40, 0])) == [
+        "arm late was never logged and has 0.40% of the target's choices"
+    ]
+    wrong = replace(split(4, 8_000), names=names[:3])
+    wrong = replace(wrong, propensities=wrong.propensities * 0.7)
+    assert refusal(wrong, always(wrong, 1))[1].startswith("the mean of 1/propensity of arm old must be 1")
+
+
 def in_part(seed: int, part: float) -> tuple[Log, Array]:
     """Arm 1 could be chosen, with ½, in that part of the log alone; and what that part is."""
     random = np.random.default_rng(seed)

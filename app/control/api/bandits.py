@@ -19,7 +19,7 @@ from app.db.routes import StoredRoute, load_route
 from app.db.session import Connection
 from app.db.timeline import Entry, Kind
 from policies.lessons import Knowledge, Lessons, lessons_of
-from routing.linear_model import BadModel
+from routing.errors import BadModel
 
 router = APIRouter(tags=["bandit"])
 

@@ -12,12 +12,15 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import FastAPI
+from sqlalchemy import delete
 
 from app.clock import now_ms
 from app.control.api import off_policy
 from app.db.routes import StoredRoute, update_spec
 from app.db.session import Database
+from app.db.tables import recorders
 from policies.bandits import BanditSpec
+from policies.lessons import GRACE_MS, SETTLE_MS
 from policies.rewards import Reward
 from policies.spec import RouteSpec
 from routing.features import Feature, FeatureType, Source, SourceKind
@@ -159,6 +162,55 @@ async def test_only_mature_decisions_are_judged(stage: Stage) -> None:
     found = await answer(stage)
     assert 400 < found["n"] < 450
     assert len(log) == 400
+
+
+async def test_what_may_still_be_in_a_spool_is_not_judged(either: Stage) -> None:
+    """However long ago its window was over: a decision counts when everything is recorded that counts for it.
+    That the record is behind is said, also where nothing is left to judge."""
+    route, log = await filled(either)
+    wait_ms = HOUR_MS + GRACE_MS + SETTLE_MS
+    await record(either.database, route, [], through_ms=log[599].claims.at_ms + wait_ms)
+    found = await answer(either)
+    assert (found["n"], found["until"]) == (600, "2025-01-06T00:09:59Z")
+    late = (
+        "everything is recorded up to 2025-01-06T01:10:05+00:00 only: what was not mature by then is missing"
+    )
+    assert found["warnings"] == [late]
+    earned = [visit.outcomes.get("conversion", 0.0) for visit in log[:600]]
+    assert found["logged"]["value"] == pytest.approx(sum(earned) / 600)
+    await record(either.database, route, [], through_ms=START_MS)
+    nothing = await ask(either)
+    assert faults(nothing) == {"policy": "cannot be judged: no_data"}
+    assert "; everything is recorded up to 2025-01-06T00:00:00+00:00 only" in nothing.json()["detail"]
+    async with either.database.transaction() as connection:
+        await connection.execute(delete(recorders))
+    assert "; no recorder has said yet up to when" in (await ask(either)).json()["detail"]
+
+
+async def test_decisions_that_kept_an_earlier_arm_are_left_out_and_counted(
+    either: Stage, tmp_path: Path
+) -> None:
+    """Those of the time that is judged, which are none of the number that may be asked for."""
+    route, log = await filled(either, n=600)
+    kept = [
+        replace(visit, first_at_ms=START_MS)
+        for visit in visits(
+            route.arm_ids, 900, route_id=route.id, first=600, share={"DE": 9_000, "FR": 9_000}
+        )
+    ]
+    first = [
+        replace(visit, claims=type(visit.claims)(**_changed(visit, -600_000)), first_at_ms=START_MS - 900_000)
+        for visit in kept[:40]
+    ]
+    await record(either.database, route, [*kept[40:], *first])
+    found = await answer(either)
+    assert (found["n"], found["left_out"], found["warnings"]) == (600, {"kept_arm": 900}, [])
+    files = write_files(tmp_path, route.spec, [*log, *kept[40:], *first])
+    flags = ("--route", files[0], "--events", files[1], "--policy", "always:new", "--json")
+    ran = invoke("evaluate-policy", *flags, "--complete-until", time_of(now_ms()))
+    assert json.loads(ran.stdout)["evaluations"] == [found]
+    newest = await answer(either, most=570)
+    assert (newest["n"], newest["left_out"]) == (570, {"kept_arm": 871})
 
 
 def _changed(visit: Visit, shift_ms: int) -> dict[str, Any]:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 
 from app.db import bandits, pending, versions
@@ -91,6 +96,32 @@ async def test_a_bandits_own_choices_are_counted(database: Database) -> None:
         }
 
 
+async def test_sums_are_read_beside_the_loop(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of wide contexts that takes long: those of all arms are read in one go, by a thread that may."""
+    route = await open_school(database, bandit_spec(arms=("old", "new", "third")))
+    for arm in route.arm_ids:
+        await log(database, decided(route, chosen(route, arm)))
+    await learn(database)
+    reading, going = Sums.from_bytes, asyncio.to_thread
+    read: list[threading.Thread] = []
+    went: list[object] = []
+
+    def watched(data: bytes, width: int) -> Sums:
+        read.append(threading.current_thread())
+        return reading(data, width)
+
+    async def noted(work: Callable[..., Any], *given: object) -> Any:
+        went.append(work)
+        return await going(work, *given)
+
+    monkeypatch.setattr(Sums, "from_bytes", watched)
+    monkeypatch.setattr(asyncio, "to_thread", noted)
+    assert len((await known(database, route)).sums) == 3
+    assert len(read) == 3
+    assert threading.main_thread() not in read
+    assert len(went) == 1
+
+
 async def test_a_route_without_a_bandit_waits_for_nothing(database: Database) -> None:
     """Nor does anybody count what its split chooses."""
     route = await put_route(database, route_spec())
@@ -112,3 +143,16 @@ async def test_contexts_are_those_of_the_newest_decisions(database: Database) ->
     async with database.read() as connection:
         found = await pending.latest_contexts(connection, route.id, 2)
     assert found == [{"hour": 3.0}, {"hour": 2.0}]
+
+
+async def test_contexts_are_looked_for_in_so_many_decisions(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The newest 10,000 (here three): a log in which few have one is not read to its beginning."""
+    monkeypatch.setattr(pending, "LATEST_DECISIONS", 3)
+    route = await open_school(database)
+    for number in range(6):
+        context = None if number % 2 else {"hour": float(number)}
+        await log(database, decided(route, chosen(route, at_ms=START_MS + number), context))
+    async with database.read() as connection:
+        assert await pending.latest_contexts(connection, route.id, 9) == [{"hour": 4.0}]

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import update
 
 from app.db import decision_log
-from app.db.decision_log import Span, newest
+from app.db.decision_log import Span, count_kept, newest
 from app.db.routes import StoredRoute, arm_ids, insert_arm, retire_arm
 from app.db.session import Database
 from app.db.tables import contexts
@@ -86,6 +86,21 @@ async def test_only_what_was_drawn_is_read(database: Database) -> None:
     await record(database, other, visits(other.arm_ids, 3, route_id=other.id, first=100))
     (page,) = numbers(await read(database, route))
     assert {list(Reason)[number] for number in page} == {Reason.SPLIT, Reason.BANDIT}
+
+
+async def test_what_was_drawn_for_an_earlier_decision_is_counted_instead(database: Database) -> None:
+    """Its propensity is not of this context. Of the route, of the span, and drawn at all."""
+    route = await put_route(database, SPEC)
+    first_at_ms = START_MS - 1
+    for number in range(6):
+        (visit,) = visits(route.arm_ids, 1, route_id=route.id, first=number)
+        await record(database, route, [replace(visit, first_at_ms=first_at_ms if number % 3 else None)])
+    forced = visits(route.arm_ids, 1, route_id=route.id, first=6, reason=Reason.FORCED)
+    await record(database, route, [replace(forced[0], first_at_ms=first_at_ms)])
+    assert numbers(await read(database, route)) == [[3, 0]]
+    for from_ms, to_ms, count in ((0, 2**62, 4), (START_MS + 2_000, START_MS + 4_000, 2)):
+        async with database.read() as connection:
+            assert await count_kept(connection, route, Span(from_ms, to_ms, 1)) == count
 
 
 async def test_an_arm_that_is_gone_is_told_apart_from_its_heir(database: Database) -> None:

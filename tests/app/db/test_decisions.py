@@ -42,6 +42,7 @@ def observed(claims: Claims = CLAIMS) -> DecisionEvent:
         latency_ms=12.25,
         override_id=2**31,
         considered_bp=2_500,
+        first_at_ms=1_736_000_000_000,
     )
 
 
@@ -89,6 +90,7 @@ OBSERVED = {
     "latency_ms": 12.25,
     "override_id": 2**31,
     "considered_bp": 2_500,
+    "first_at_ms": 1_736_000_000_000,
     "complete": True,
 }
 BLANK = {**dict.fromkeys(OBSERVED), "complete": False}

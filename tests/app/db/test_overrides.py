@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import select, update
 
 from app.db import overrides
 from app.db.errors import NotFound, Unreadable
@@ -13,7 +13,7 @@ from app.db.overrides import HOUR_MS, Matched, Room, StoredOverride, spec_text
 from app.db.routes import StoredRoute
 from app.db.session import Database
 from app.db.snapshots import load_snapshot
-from app.db.tables import arms, routes
+from app.db.tables import arms, override_matches, routes
 from app.db.tables import overrides as table
 from routing.overrides import Rules
 from routing.rules import Condition, Op, Override
@@ -159,6 +159,42 @@ async def test_matches_add_up_by_hour(database: Database) -> None:
         assert an_hour_later[one.id] == Matched(3, 4, HOUR + 7)
         much_later = await overrides.matches(connection, route.id, HOUR + 26 * HOUR_MS)
         assert much_later[one.id] == Matched(0, 0, HOUR + 7)
+
+
+async def hours(database: Database) -> list[tuple[int, int]]:
+    """What is kept of matches: the override, and how many hours after `HOUR`."""
+    known = override_matches.c
+    query = select(known.override_id, known.hour_start_ms).order_by(known.override_id, known.hour_start_ms)
+    async with database.read() as connection:
+        return [(row[0], (row[1] - HOUR) // HOUR_MS) for row in (await connection.execute(query)).all()]
+
+
+async def test_hours_that_no_listing_shows_are_forgotten(database: Database) -> None:
+    """In parts. Of a live override the last one stays, so that it is told when it matched; of others none.
+    What is listed is the same before and after, then and later."""
+    route = await put_route(database)
+    busy, quiet, gone = [await put(database, route) for _ in range(3)]
+    pinned = [(busy.id, hour) for hour in range(-30, 1)] + [(quiet.id, -90), (quiet.id, -50)]
+    pinned += [(gone.id, -26), (gone.id, -25), (gone.id, -24)]
+    async with database.transaction() as connection:
+        times = [(override_id, HOUR + hour * HOUR_MS + 9) for override_id, hour in pinned]
+        await overrides.note_matches(connection, times)
+    await end(database, gone.id)
+    moments = [HOUR + 10, HOUR + HOUR_MS - 1, HOUR + HOUR_MS, HOUR + 30 * HOUR_MS]
+    async with database.read() as connection:
+        before = [await overrides.matches(connection, route.id, at_ms) for at_ms in moments]
+    forgotten = []
+    for _ in range(4):
+        async with database.transaction() as connection:
+            forgotten.append(await overrides.forget_matches(connection, moments[0], 4))
+    assert forgotten == [4, 4, 1, 0]
+    kept = [(busy.id, hour) for hour in range(-24, 1)] + [(quiet.id, -50), (gone.id, -24)]
+    assert await hours(database) == kept
+    async with database.read() as connection:
+        assert [await overrides.matches(connection, route.id, at_ms) for at_ms in moments] == before
+    async with database.transaction() as connection:
+        await overrides.forget_matches(connection, HOUR + 90 * HOUR_MS, 99)
+    assert await hours(database) == [(busy.id, 0), (quiet.id, -50)]
 
 
 async def test_an_arm_that_is_gone_keeps_its_name(database: Database) -> None:

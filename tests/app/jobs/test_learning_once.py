@@ -9,9 +9,9 @@ from dataclasses import replace
 from random import Random
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import select, update
 
-from app.db import tables
+from app.db import bandits, pending, tables
 from app.db.errors import Conflict, DatabaseUnavailable
 from app.db.pending import Waiting
 from app.db.routes import StoredRoute
@@ -20,7 +20,7 @@ from app.db.timeline import Kind
 from app.events.types import Event
 from app.jobs.learn import LEARNER, REPAIR_MS, Learner
 from policies.lessons import GRACE_MS, Knowledge
-from routing.linear_model import BadModel
+from routing.errors import BadModel
 from routing.types import Reason
 from tests.app.db.stage import DAY_MS, HOUR_MS, START_MS, put_route, timeline_of
 from tests.app.events.facts import told
@@ -36,6 +36,7 @@ from tests.app.jobs.school import (
     log,
     open_school,
     rebuild,
+    redeclare,
     rewards,
     version,
     waiting,
@@ -109,19 +110,24 @@ async def test_learners_at_once_learn_each_reward_once(database: Database) -> No
     """Two of them, each with connections of its own, race through the same decisions."""
     route = await open_school(database)
     await decide(database, route, 60)
+    await race(database, 4)
+    assert await rewards(database, route) == {"new": (60, 60.0)}
+
+
+async def race(database: Database, batch: int) -> None:
+    """Three learners learn all that is due, at once."""
     other = Database(database.engine.url.render_as_string(hide_password=False))
 
     async def learn_on(mine: Database) -> None:
         for _ in range(200):
             try:
-                await learn(mine, batch=4)
+                await learn(mine, batch=batch)
             except Conflict:
                 continue
             return
 
     await asyncio.gather(learn_on(database), learn_on(other), learn_on(other))
     await other.close()
-    assert await rewards(database, route) == {"new": (60, 60.0)}
 
 
 class Held(Database):
@@ -192,6 +198,124 @@ async def test_a_learner_that_dies_has_learnt_nothing(database: Database) -> Non
     before = await version(database)
     await Learner(database).publish(LATER_MS)
     assert await version(database) == before + 1
+
+
+class Counted(Dying):
+    """A database that dies before every second transaction is kept, and counts how much one changes."""
+
+    turn = 0
+    most = 0
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Connection]:
+        """The same, counted."""
+        self.turn += 1
+        self.times = self.turn % 2
+        async with super().transaction() as connection:
+            before = await ids_that_wait(connection)
+            yield connection
+            after = await ids_that_wait(connection)
+            self.most = max(self.most, len(before ^ after))
+
+
+async def ids_that_wait(connection: Connection) -> set[str]:
+    """The decisions that wait to be learnt."""
+    return set((await connection.scalars(select(tables.bandit_pending.c.decision_id))).all())
+
+
+async def test_a_long_log_is_laid_out_in_parts(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four decisions in a transaction here. Whoever dies between two of them, and whatever is recorded
+    meanwhile, newer or older than what is laid out already: each reward is learnt once."""
+    monkeypatch.setattr(pending, "STEP_DECISIONS", 4)
+    route = await open_school(database)
+    for number in range(13):
+        await log(database, decided(route, chosen(route, at_ms=START_MS + number // 3)))
+    counted = Counted(database.engine.url.render_as_string(hide_password=False))
+    await rebuild(database, route)
+    learner, recorded = Learner(counted, batch=3), 13
+    for number in range(200):
+        if number % 2 and recorded < 19:
+            at_ms = START_MS + (recorded * 7) % 11 - 4
+            await log(database, decided(route, chosen(route, at_ms=at_ms)))
+            recorded += 1
+        try:
+            if not await learner.learn(route, LATER_MS, LATER_MS):
+                break
+        except DatabaseUnavailable:
+            learner = Learner(counted, batch=3)
+    await counted.close()
+    assert counted.most <= 4
+    assert await rewards(database, route) == {"new": (19, 0.0)}
+    assert await waiting(database, route) == Waiting(0, None)
+
+
+async def test_nothing_is_learnt_until_all_is_laid_out(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else what was learnt already would be laid out once more. Only the newest are, however many parts."""
+    monkeypatch.setattr(pending, "STEP_DECISIONS", 2)
+    monkeypatch.setattr(pending, "REFILL_DECISIONS", 5)
+    route = await open_school(database)
+    for number in range(9):
+        one = chosen(route, at_ms=START_MS + number)
+        await log(database, decided(route, one), told(one, "profit", 10.0**number))
+    await learn(database)
+    await rebuild(database, route)
+    learner = Learner(database)
+    for laid_out in (4, 5):
+        assert (await waiting(database, route)).decisions == laid_out - (2 if laid_out == 4 else 1)
+        assert await learner.learn(route, LATER_MS, LATER_MS)
+        assert await rewards(database, route) == {}
+        assert (await waiting(database, route)).decisions == laid_out
+    await learn(database)
+    assert await rewards(database, route) == {"new": (5, 111_110_000.0)}
+
+
+async def test_two_lay_a_log_out_once(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Learners, each with connections of its own, who race through the parts and then the decisions."""
+    monkeypatch.setattr(pending, "STEP_DECISIONS", 3)
+    route = await open_school(database)
+    await decide(database, route, 20)
+    await learn(database)
+    await rebuild(database, route)
+    await race(database, 3)
+    assert await rewards(database, route) == {"new": (20, 20.0)}
+
+
+async def test_a_bandit_that_is_declared_again_while_it_is_forgotten_forgets_nothing(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What waits is forgotten in parts, too: what of it is gone by then is laid out again with the rest."""
+    monkeypatch.setattr(pending, "STEP_DECISIONS", 4)
+    spec = bandit_spec()
+    route = await open_school(database, spec)
+    await decide(database, route, 5)
+    await learn(database)
+    await decide(database, route, 10)
+    await redeclare(database, replace(spec, bandit=None))
+    for left in (6, 2):
+        await Learner(database).routes()
+        assert (await waiting(database, route)).decisions == left
+    route = await redeclare(database, spec)
+    await learn(database)
+    assert await rewards(database, route) == {"new": (15, 15.0)}
+    await redeclare(database, replace(spec, bandit=None))
+    await Learner(database).routes()
+    async with database.read() as connection:
+        assert await bandits.find_states(connection, [route.id]) == {}
+
+
+async def test_a_place_in_the_log_that_is_damaged_is_looked_for_anew(sqlite: Database) -> None:
+    """As anything else that is damaged."""
+    route = await open_school(sqlite)
+    await decide(sqlite, route, 3)
+    async with sqlite.transaction() as connection:
+        await connection.execute(update(tables.bandits).values(refill="[1]"))
+    again_ms = LATER_MS + REPAIR_MS
+    with pytest.raises(BadModel, match="refill must be a place in the log"):
+        await Learner(sqlite).learn(route, again_ms, again_ms)
+    await learn(sqlite, again_ms)
+    assert await rewards(sqlite, route) == {"new": (3, 3.0)}
 
 
 @pytest.mark.parametrize("stored", [b"", b"\x01" * 57, "nan", "indefinite"])

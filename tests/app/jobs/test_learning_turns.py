@@ -9,13 +9,14 @@ import pytest
 from sqlalchemy import update
 
 from app.clock import now_ms
-from app.db import signing, tables
+from app.db import recorders, signing, tables
 from app.db.session import Database
 from app.db.timeline import Kind
 from app.gateway.snapshots import FILE_NAME, read_snapshot
 from app.jobs.learn import REPAIR_MS, Learner
 from app.jobs.schedule import TURN_BATCHES, Jobs
 from app.publisher import Publisher
+from policies.lessons import GRACE_MS, SETTLE_MS
 from tests.app.db.stage import HOUR_MS, get_route, put_route, timeline_of
 from tests.app.events.facts import told, write
 from tests.app.jobs.school import bandit_spec, chosen, decided, log, rewards
@@ -56,6 +57,22 @@ async def test_nothing_is_learnt_while_a_spool_cannot_be_read(sqlite: Database, 
     jobs.status.evaluated_at_ms = 0
     await jobs.turn()
     assert await rewards(sqlite, route) == {"new": (1, 0.0)}
+
+
+async def test_the_spools_of_other_folders_are_waited_for(database: Database, tmp_path: Path) -> None:
+    """An outcome may have been told to any gateway: what another recorder has not come to is not mature."""
+    route = await put_route(database, bandit_spec())
+    made_ms = now_ms() - 3 * HOUR_MS
+    await log(database, decided(route, chosen(route, at_ms=made_ms)))
+    jobs = jobs_of(database, tmp_path)
+    mature_ms = made_ms + HOUR_MS + GRACE_MS + SETTLE_MS
+    for through_ms, learnt in ((mature_ms - 1, {}), (mature_ms, {"new": (1, 0.0)})):
+        async with database.transaction() as connection:
+            await recorders.note(connection, "b" * 32, now_ms(), through_ms)
+        jobs.status.evaluated_at_ms = 0
+        await jobs.turn()
+        assert await rewards(database, route) == learnt
+    assert set(jobs.status.failures.values()) == {0}
 
 
 async def test_routes_learn_in_turn_and_not_all_at_once(sqlite: Database, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import update
 
 from app.clock import now_ms
-from app.db import rollups, tables
+from app.db import overrides, rollups, tables
 from app.db.errors import DatabaseUnavailable
 from app.db.overrides import StoredOverride, insert_override
 from app.db.routes import StoredRoute
@@ -23,7 +23,8 @@ from app.db.tables import DECISIONS
 from app.db.timeline import Kind
 from app.events.spool import Spool
 from app.events.types import DecisionEvent
-from app.jobs.schedule import Jobs
+from app.jobs import expire
+from app.jobs.schedule import FORGET_MS, Jobs
 from policies.lifecycle import pause
 from policies.types import Phase
 from routing.claims import Claims
@@ -31,6 +32,7 @@ from routing.errors import BadSnapshot
 from routing.types import Reason
 from tests.app.db.stage import (
     DAY_MS,
+    HOUR_MS,
     QUICK,
     START_MS,
     due_ms,
@@ -39,6 +41,7 @@ from tests.app.db.stage import (
     get_route,
     put_route,
     route_spec,
+    row_counts,
     save,
     timeline_of,
     until,
@@ -165,6 +168,20 @@ async def test_nothing_is_judged_on_what_was_not_recorded(
     assert jobs.status.failures == {**NO_FAILURES, "record": 1}
 
 
+async def test_a_spool_that_breaks_later_leaves_what_was_recorded_before(
+    database: Database, jobs: Jobs, tmp_path: Path
+) -> None:
+    """Of the days that had closed by then everything is known: they are judged."""
+    await jobs.turn()
+    route = await put_present(database, days_ago=3)
+    broken = tmp_path / "spools" / "b.db"
+    broken.write_bytes(b"this is no database file" * 50)
+    jobs.status.evaluated_at_ms = 0
+    await jobs.turn()
+    assert jobs.status.failures == {**NO_FAILURES, "record": 1}
+    assert await evaluations_of(database, route) != []
+
+
 async def test_one_routes_failure_does_not_stop_the_others(
     database: Database, jobs: Jobs, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -257,6 +274,27 @@ async def test_a_turn_notes_what_has_expired(database: Database, jobs: Jobs, gat
     await jobs.turn()
     assert (await timeline_of(database, route))[-1].kind is Kind.OVERRIDE_EXPIRED
     assert (gateways.told, jobs.status.failures) == (1, NO_FAILURES)
+
+
+async def test_matches_that_nobody_sees_are_forgotten_once_an_hour(
+    database: Database, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some in a turn (here two), turn after turn until there are no more; then not before an hour is over."""
+    monkeypatch.setattr(expire, "MOST_FORGOTTEN", 2)
+    long_ago_ms = now_ms() - 3 * DAY_MS
+
+    async def left(pinned: int = 0) -> int:
+        async with database.transaction() as connection:
+            times = [(9, long_ago_ms + number * HOUR_MS) for number in range(pinned)]
+            await overrides.note_matches(connection, times)
+        await jobs.expire()
+        async with database.read() as connection:
+            return (await row_counts(connection))["override_matches"]
+
+    assert [await left(5), await left(), await left(), await left(3)] == [3, 1, 0, 3]
+    jobs._forgot_ms -= FORGET_MS
+    assert [await left(), await left()] == [1, 0]
+    assert jobs.status.failures == NO_FAILURES
 
 
 async def test_gateways_that_could_not_be_told_are_told_in_the_next_turn(
