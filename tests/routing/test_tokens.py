@@ -14,7 +14,8 @@ from routing import tokens
 from routing.claims import Claims, SigningKey, decision_id
 from routing.errors import BadSnapshot, BadToken
 from routing.tokens import sign, verify
-from routing.types import TOTAL_BP, Reason
+from routing.types import Reason
+from tests.routing.claimed import CLAIMED, unsigned
 
 KEY = SigningKey(id=7, secret=b"k" * 32)
 OTHER = SigningKey(id=7, secret=b"o" * 32)
@@ -33,27 +34,7 @@ CLAIMS = Claims(
 )
 GOLDEN = "AQAHAQEAAAABAAAAAgAAAAMAAAAAAAAABAPoASNFZ4mrze8AAAGbdtqoAP7cuph2VDIQpvoxxo38popDRWNY6tdPmA"
 BODY = urlsafe_b64decode(GOLDEN + "==")[:-16]
-
-
-def numbers(bits: int) -> st.SearchStrategy[int]:
-    """Unsigned integers, their bounds among them."""
-    return st.integers(0, 2**bits - 1)
-
-
-CLAIMED = st.builds(
-    Claims,
-    route_id=numbers(32),
-    arm_id=numbers(32),
-    unit_hash=numbers(64),
-    has_unit=st.booleans(),
-    reason=st.sampled_from(Reason),
-    propensity_bp=st.integers(0, TOTAL_BP),
-    epoch=numbers(32),
-    snapshot=numbers(64),
-    at_ms=numbers(47),
-    nonce=numbers(64),
-)
-KEYS = st.builds(SigningKey, id=numbers(16), secret=st.binary(min_size=16, max_size=64))
+KEYS = st.builds(SigningKey, id=unsigned(16), secret=st.binary(min_size=16, max_size=64))
 
 
 @given(claims=CLAIMED, key=KEYS)

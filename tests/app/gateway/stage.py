@@ -92,10 +92,12 @@ class ArmServer:
         self._tasks: set[asyncio.Task[None]] = set()
 
     @staticmethod
-    def say(answer: bytes, *, close: bool = False) -> Script:
-        """A script that always answers the same."""
+    def say(answer: bytes, *, close: bool = False, once: asyncio.Event | None = None) -> Script:
+        """A script that always answers the same, though not before this event."""
 
         async def script(_: Message, writer: asyncio.StreamWriter) -> None:
+            if once is not None:
+                await once.wait()
             writer.write(answer)
             if close:
                 writer.close()

@@ -96,12 +96,7 @@ async def test_pipelined_requests_end_with_the_first_answer(stage: Stage) -> Non
     """The answer under way says that it is the last: what was sent behind it is not begun."""
     stage.route(0)
     go = asyncio.Event()
-
-    async def wait(_: Message, writer: asyncio.StreamWriter) -> None:
-        await go.wait()
-        writer.write(OK)
-
-    stage.champion.script = wait
+    stage.champion.script = stage.champion.say(OK, once=go)
     reader, writer = await stage.connect()
     writer.write(request() * 3)
     await until(lambda: len(stage.champion.seen) == 1)

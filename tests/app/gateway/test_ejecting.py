@@ -84,12 +84,7 @@ async def test_one_probe_at_a_time_decides(stage: Stage) -> None:
     for _ in range(5):
         await stage.ask()
     go = asyncio.Event()
-
-    async def hold(_: Message, writer: asyncio.StreamWriter) -> None:
-        await go.wait()
-        writer.write(OK)
-
-    stage.challenger.script = hold
+    stage.challenger.script = ArmServer.say(OK, once=go)
     await until(lambda: condition(stage) is Condition.PROBING)
     probing = asyncio.create_task(stage.ask())
     await until(lambda: len(stage.challenger.seen) == 6)

@@ -154,12 +154,7 @@ async def test_the_connection_used_last_is_used_next(stage: Stage) -> None:
     """Of several idle connections the freshest serves; the others may grow old and close."""
     stage.route(0)
     go = asyncio.Event()
-
-    async def wait(_: Message, writer: asyncio.StreamWriter) -> None:
-        await go.wait()
-        writer.write(OK)
-
-    stage.champion.script = wait
+    stage.champion.script = ArmServer.say(OK, once=go)
     asking = [asyncio.create_task(stage.ask()) for _ in range(3)]
     await until(lambda: len(stage.champion.seen) == 3)
     go.set()

@@ -15,7 +15,7 @@ from app.gateway.targets import Target
 from routing.errors import BadSnapshot
 from routing.snapshot import Snapshot
 from routing.types import Arm, ArmHeader, Match, Role, Route
-from tests.app.gateway.stage import KEY, OK, Message, Stage, shares, until
+from tests.app.gateway.stage import KEY, OK, ArmServer, Stage, shares, until
 
 
 def snapshot_of(arm: Arm, version: int = 1) -> Snapshot:
@@ -216,12 +216,7 @@ def test_paths_and_queries_are_joined(url: str, rest: bytes, query: bytes, expec
 async def test_a_swap_while_serving_harms_no_exchange(stage: Stage) -> None:
     """An exchange under way ends with the snapshot it began with; the next one has the new one."""
     go = asyncio.Event()
-
-    async def slow(_: Message, writer: asyncio.StreamWriter) -> None:
-        await go.wait()
-        writer.write(OK)
-
-    stage.champion.script = slow
+    stage.champion.script = ArmServer.say(OK, once=go)
     stage.route(0)
     asking = asyncio.create_task(stage.ask())
     await until(lambda: len(stage.champion.seen) == 1)
