@@ -126,7 +126,7 @@ async def _everything(settings: Settings, stop: _Stop, stack: AsyncExitStack) ->
     gateway = await _listen(settings, settings.gateway_port, stack)
     places = Places.of(settings.gateway, listeners_of(control, gateway))
     await _start_control(settings, database, control, places, stop, stack)
-    await _start_jobs(settings, database, stop, stack)
+    await _start_jobs(settings, database, stop, stack, is_last=True)  # what starts last ends first
     await _start_gateway(settings, gateway, stop, stack, listeners_of(control))
     _say(f"gateway        {url_of(gateway)}", _said_of_control(control))
 
@@ -224,8 +224,11 @@ async def _stop_control(server: uvicorn.Server, task: asyncio.Task[None]) -> Non
     await task
 
 
-async def _start_jobs(settings: Settings, database: Database, stop: _Stop, stack: AsyncExitStack) -> None:
-    jobs = Jobs(database, settings.data_dir, Publisher(database, settings.data_dir).publish)
+async def _start_jobs(
+    settings: Settings, database: Database, stop: _Stop, stack: AsyncExitStack, *, is_last: bool = False
+) -> None:
+    publisher = Publisher(database, settings.data_dir)
+    jobs = Jobs(database, settings.data_dir, publisher.publish, is_last=is_last)
     ended = asyncio.Event()
     task = asyncio.create_task(jobs.run(ended), name="jobs")
     stop.watch(task)

@@ -31,6 +31,11 @@ async def note(
     await connection.execute(delete(recorders).where(recorders.c.heard_at_ms < now_ms - GONE_MS))
 
 
+async def forget(connection: AsyncConnection, recorder_id: str) -> None:
+    """One whose folder is recorded, and nobody writes to any more, holds nothing back."""
+    await connection.execute(delete(recorders).where(recorders.c.id == recorder_id))
+
+
 async def recorded_through(connection: AsyncConnection) -> int:
     """All events before this moment are in the database (Unix ms); 0: who knows."""
     earliest = func.coalesce(func.min(recorders.c.through_ms), 0)

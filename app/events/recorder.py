@@ -69,6 +69,17 @@ class Recorder:
             self._noted_ms = asked_at_ms
         return copied
 
+    async def leave(self) -> None:
+        """Copy the rest; then nobody need wait for this folder, to which no gateway writes any more.
+
+        Raises:
+            SpoolError, DatabaseUnavailable: as `drain`; others wait for the folder as before.
+        """
+        await self.drain()
+        if self._id is not None:
+            async with self._database.transaction() as connection:
+                await recorders.forget(connection, self._id)
+
     async def _drain_all(self) -> tuple[int, SpoolError | None]:
         """How many events were copied, and what is wrong with the last spool that could not be read."""
         copied = 0

@@ -48,13 +48,22 @@ class Jobs:
     """Recorder, evaluator and learner of one installation, and who notes which overrides have expired.
 
     `publish` brings the gateways' snapshot up to date, and costs little when it is: it runs in every turn, so
-    that a change whose author died before telling the gateways reaches them all the same.
+    that a change whose author died before telling the gateways reaches them all the same. `is_last`: when the
+    jobs are told to stop, the gateways that write to the data folder have ended.
 
     Mutable state: `status`; `_forgot_ms`, when all old matches of overrides had been forgotten.
     """
 
-    def __init__(self, database: Database, data_dir: Path, publish: Callable[[], Awaitable[object]]) -> None:
+    def __init__(
+        self,
+        database: Database,
+        data_dir: Path,
+        publish: Callable[[], Awaitable[object]],
+        *,
+        is_last: bool = False,
+    ) -> None:
         self.status = JobStatus()
+        self._is_last = is_last
         self._database = database
         self._recorder = Recorder(database, data_dir / "spools")
         self._learner = Learner(database)
@@ -66,7 +75,8 @@ class Jobs:
         while not stop.is_set():
             await self.turn()
             await _wait(stop, RECORD_SECONDS)
-        await self.record()
+        if await self.record() and self._is_last:
+            await self._leave()
 
     async def turn(self) -> None:
         """Record; evaluate, learn and expire if it is time; publish.
@@ -143,6 +153,12 @@ class Jobs:
             await self._publish()
         except Exception as error:  # noqa: BLE001 - nor with the publisher
             self._failed("publish", error)
+
+    async def _leave(self) -> None:
+        try:
+            await self._recorder.leave()
+        except Exception as error:  # noqa: BLE001 - then others wait for this folder for a day
+            self._failed("record", error)
 
     async def _seen_through(self) -> int:
         """All events before this moment are in the database; 0: who knows, as while it cannot be reached."""

@@ -159,3 +159,37 @@ async def test_a_clock_that_was_set_back_is_followed(
     earlier_ms = clock.tick(-9 * NOTE_MS)
     await reading.drain()
     assert await through(database) == earlier_ms
+
+
+async def test_a_folder_that_is_left_for_good_holds_nobody_up(
+    database: Database, tmp_path: Path, clock: Clock
+) -> None:
+    """What it still held is recorded first; if somebody writes there again, it is waited for again."""
+    leaving = Recorder(database, folder(tmp_path, "one"), clock)
+    staying = Recorder(database, folder(tmp_path, "two"), clock)
+    await leaving.drain()
+    await staying.drain()
+    write(tmp_path / "one" / "dead.db", made(claims(1)))
+    await leaving.leave()
+    later_ms = clock.tick()
+    assert await staying.drain() == 0
+    assert await through(database) == later_ms
+    assert await Recorder(database, folder(tmp_path, "one"), clock).drain() == 0, "all of it was recorded"
+    clock.tick()
+    await staying.drain()
+    assert await through(database) == later_ms
+
+
+async def test_a_folder_that_cannot_be_read_is_not_left(
+    database: Database, tmp_path: Path, clock: Clock
+) -> None:
+    """It is waited for, as what it holds may still come."""
+    leaving = Recorder(database, folder(tmp_path, "one"), clock)
+    await leaving.drain()
+    (tmp_path / "one" / "broken.db").write_bytes(b"no spool" * 500)
+    clock.tick()
+    with pytest.raises(SpoolError):
+        await leaving.leave()
+    clock.tick()
+    await Recorder(database, folder(tmp_path, "two"), clock).drain()
+    assert await through(database) == START_MS
