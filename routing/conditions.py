@@ -198,6 +198,7 @@ class Matches(Check):
 
     def __init__(self, attribute: str, expression: str) -> None:
         super().__init__(attribute)
+        self.expression = expression
         self._pattern = pattern(expression)
 
     def holds(self, reading: Reading) -> bool:

@@ -2,8 +2,9 @@
 
 Every rule is listed under the one of its conditions that the fewest rules share, and is looked at only where
 that one holds. `equals` and `in` are found by hash, prefixes and suffixes by the place of a text among sorted
-ones, bounds in a segment tree over the ranges that they leave; the rest is asked in order. So what a request
-costs grows with how many rules share a condition, not with how many there are.
+ones, bounds in a segment tree over the ranges that they leave, and all regular expressions are searched for
+at once; the rest is asked in order. So what a request costs grows with how many rules share a condition, not
+with how many there are.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import accumulate
+from itertools import accumulate, chain
 from typing import TypeVar
 
 from routing.conditions import (
@@ -32,9 +33,12 @@ from routing.conditions import (
     merged,
     truth_of,
 )
+from routing.features import Value
+from routing.patterns import all_found, together
 from routing.rules import TOTAL_SHARE_BP, Override
 
 _Kind = TypeVar("_Kind", bound=Check)
+_Key = TypeVar("_Key")
 
 
 class Rule:
@@ -111,12 +115,10 @@ class Values(Index):
         self._numbers: dict[float, list[Rule]] = {}
         self._truths: dict[bool, list[Rule]] = {}
         for check, rule in listed:
-            for text in check.texts:
-                self._texts.setdefault(text, []).append(rule)
-            for number in check.numbers:
-                self._numbers.setdefault(number, []).append(rule)
-            for truth in check.truths:
-                self._truths.setdefault(truth, []).append(rule)
+            alone = [rule]
+            _list(self._texts, check.texts, alone)
+            _list(self._numbers, check.numbers, alone)
+            _list(self._truths, check.truths, alone)
 
     def first(self, reading: Reading, best: int) -> int:
         value = reading.value(self.attribute)
@@ -180,6 +182,32 @@ class Parts(Index):
         return best
 
 
+class Expressions(Index):
+    """Rules by an expression that must be found in a text: all at once, unless they are too large for RE2."""
+
+    def __init__(self, attribute: str, listed: Listed[Matches]) -> None:
+        self.attribute = attribute
+        self._listed = listed
+        self._together = together([check.expression for check, _ in listed])
+
+    def first(self, reading: Reading, best: int) -> int:
+        text = reading.value(self.attribute)
+        if not isinstance(text, str) or self._listed[0][1].place >= best:
+            return best
+        places = None if self._together is None else all_found(self._together, text)
+        if places is None:
+            return self._first_of_each(reading, best)
+        return _first([self._listed[place][1] for place in places], reading, best)
+
+    def _first_of_each(self, reading: Reading, best: int) -> int:
+        for check, rule in self._listed:
+            if rule.place >= best:
+                break
+            if check.holds(reading) and rule.holds(reading):
+                return rule.place
+        return best
+
+
 class Ranges(Index):
     """Rules by the range in which a number, or a version, must be: a segment tree.
 
@@ -226,13 +254,12 @@ def indexes_of(rules: Sequence[Rule]) -> list[Index]:
     in_order: list[Rule] = []
     found: defaultdict[str, list[tuple[Check, Rule]]] = defaultdict(list)
     for rule in rules:
-        check = min(rule.rest, key=crowds.rank, default=None)
+        check = rule.rest[0] if len(rule.rest) == 1 else min(rule.rest, key=crowds.rank, default=None)
         if check is None or isinstance(check, NotAmong) or (isinstance(check, Exists) and not check.wanted):
             in_order.append(rule)
             continue
         found[check.attribute].append((check, rule))
-        if not isinstance(check, Matches):
-            rule.rest.remove(check)
+        rule.rest.remove(check)
     by_attribute = [index for attribute, listed in found.items() for index in _indexes(attribute, listed)]
     return [*by_attribute, InOrder(in_order)] if in_order else by_attribute
 
@@ -250,7 +277,9 @@ def _indexes(attribute: str, listed: Listed[Check]) -> Iterator[Index]:
         yield Ranges(versions)
     if parts := _only(Contains, listed):
         yield Parts(attribute, parts)
-    if present := [rule for check, rule in listed if isinstance(check, Exists | Matches)]:
+    if expressions := _only(Matches, listed):
+        yield Expressions(attribute, expressions)
+    if present := [rule for check, rule in listed if isinstance(check, Exists)]:
         yield Present(attribute, present)
 
 
@@ -259,7 +288,9 @@ class _Crowds:
 
     def __init__(self, rules: Iterable[Rule]) -> None:
         checks = [check for rule in rules for check in rule.rest]
-        self._rules = Counter(key for check in checks for key in _keys(check))
+        self._rules: defaultdict[tuple[str, type], Counter[Value]] = defaultdict(Counter)
+        for place, values in chain.from_iterable(map(_places, checks)):
+            self._rules[place].update(values)
         ranges: defaultdict[tuple[type[Check], str], list[Range]] = defaultdict(list)
         for check in checks:
             if isinstance(check, Range):
@@ -270,16 +301,20 @@ class _Crowds:
         """Orders checks by how well they tell a rule from others, the best one first."""
         if isinstance(check, Range):
             return check.weight, self._depths[type(check), check.attribute]
-        return check.weight, max((self._rules[key] for key in _keys(check)), default=0)
+        if isinstance(check, Matches):
+            return Contains.weight, 0
+        found = [max(map(self._rules[place].__getitem__, values)) for place, values in _places(check)]
+        return check.weight, max(found, default=0)
 
 
-def _keys(check: Check) -> Iterator[object]:
-    """Under what a rule with this check is found."""
+def _places(check: Check) -> Iterator[tuple[tuple[str, type], Iterable[Value]]]:
+    """Under which values of which kind a rule with this check is found, as far as there are any."""
     if isinstance(check, Among):
-        for value in (*check.texts, *check.numbers, *check.truths):
-            yield check.attribute, type(value), value
+        for kind, values in ((str, check.texts), (float, check.numbers), (bool, check.truths)):
+            if values:
+                yield (check.attribute, kind), values
     elif isinstance(check, StartsWith | EndsWith):
-        yield check.attribute, type(check), check.text
+        yield (check.attribute, type(check)), (check.text,)
 
 
 def _depth(ranges: Iterable[Range]) -> int:
@@ -290,6 +325,18 @@ def _depth(ranges: Iterable[Range]) -> int:
             steps[found.low] += 1
             steps[found.high] -= 1
     return max(accumulate(steps[cut] for cut in sorted(steps)), default=0)
+
+
+def _list(rules: dict[_Key, list[Rule]], values: set[_Key], alone: list[Rule]) -> None:
+    """List a rule under values. While it is the only one there, its list is shared: some have thousands."""
+    known = values & rules.keys()
+    rules.update(dict.fromkeys(values - known if known else values, alone))
+    for value in known:
+        listed = rules[value]
+        if len(listed) == 1:
+            rules[value] = listed + alone
+        else:
+            listed += alone
 
 
 def _steps(texts: Sequence[str]) -> list[int]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from typing import cast
 
 from routing.conditions import Reading, Subject, attribute_of, number_of
 from routing.errors import BadSnapshot
@@ -33,6 +34,7 @@ _OPS = frozenset(Op)
 _NUMBER_OPS = frozenset({Op.LT, Op.LTE, Op.GT, Op.GTE})
 _VERSION_OPS = frozenset({Op.SEMVER_LT, Op.SEMVER_GTE})
 _TEXT_OPS = frozenset({Op.STARTS_WITH, Op.ENDS_WITH, Op.CONTAINS, Op.MATCHES}) | _VERSION_OPS
+_VALUE_OPS = frozenset({Op.EQUALS, Op.NOT_EQUALS, Op.IN, Op.NOT_IN})
 _COUNTS = {Op.IN: (1, MAX_VALUES), Op.NOT_IN: (1, MAX_VALUES), Op.EXISTS: (0, 1)}
 _ONE = (1, 1)
 
@@ -110,10 +112,21 @@ def _condition_problems(condition: Condition) -> Iterator[Problem]:
     if not least <= len(values) <= most:
         bound = str(most) if least == most else f"{least} to {most}"
         yield "values", f"must hold {bound} for {op}, got {len(values)}"
+    if op in _VALUE_OPS and _are_plain(values):
+        return
     for value in values[:most]:
         if (message := _value_problem(op, value)) is not None:
             yield "values", f"{message} for {op}, got {_shown(value)}"
             return
+
+
+def _are_plain(values: Sequence[object]) -> bool:
+    """Whether nothing can be wrong with values that are compared: nearly all are so, and there are many."""
+    try:
+        texts = cast("Sequence[str]", values)
+        return all(map(str.isascii, texts)) and max(map(len, texts), default=0) <= MAX_CHARACTERS
+    except TypeError:
+        return False
 
 
 def _attribute_problem(attribute: str) -> str | None:
@@ -145,7 +158,7 @@ def _value_problem(op: Op, value: object) -> str | None:
 def _text_problem(text: str) -> str | None:
     if len(text) > MAX_CHARACTERS:
         return f"must have at most {MAX_CHARACTERS} characters"
-    return None if written(text) == text else "must be Unicode text without surrogates"
+    return None if text.isascii() or written(text) == text else "must be Unicode text without surrogates"
 
 
 def _writing_problem(op: Op, text: str) -> str | None:

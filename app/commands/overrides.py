@@ -261,7 +261,8 @@ def _step_row(step: dict[str, Any]) -> tuple[object, ...]:
             arm = None if share is None else share["arm"]
             return "split", arm, step["outcome"], _split_why(step)
         case name:
-            return name.replace("_", " "), step.get("arm"), step["outcome"], None
+            since = f"since {step['since']}" if step.get("since") else None
+            return name.replace("_", " "), step.get("arm"), step["outcome"], since
 
 
 def _override_why(step: dict[str, Any]) -> str | None:

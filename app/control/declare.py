@@ -68,7 +68,7 @@ async def declare(
     """Bring a route to its declaration, which has been checked; make it if there is none.
 
     `take_over`: role and split as declared, too. `retire_missing`: arms that are no longer named go, unless
-    they hold traffic.
+    they hold traffic. Those of a declared bandit go as well: it has no share of theirs, and goes on without.
 
     Raises:
         BadDeclaration: a metric would change its meaning.
@@ -112,7 +112,7 @@ class _Plan:
         target = wanted if stands else current
         roles = {arm.name: arm.role.value for arm in route.spec.arms}
         missing = [arm for arm in route.spec.arms if arm.name not in {arm.name for arm in spec.arms}]
-        busy = {target.champion, *target.weights}
+        busy = {target.champion, *target.weights, *(() if stands else _served_by_bandit(route.spec))}
         stay = tuple(arm for arm in missing if arm.name in busy or not (retire_missing or take_over))
         splits = _of_splits(target, wanted, spec.metrics)
         moved = [Difference("champion", target.champion, wanted.champion), splits]
@@ -123,6 +123,11 @@ class _Plan:
         arms = tuple(_answering(arm) if arm.name in shadows else arm for arm in spec.arms)
         whole = replace(spec, arms=(*arms, *stay), bandit=target.bandit)
         return cls(whole, target, wanted if stands else route.declared, kept)
+
+
+def _served_by_bandit(spec: RouteSpec) -> Sequence[str]:
+    """The arms that hold traffic by a route's bandit; none where weights divide."""
+    return [] if spec.bandit is None else [arm.name for arm in spec.arms if arm.answers]
 
 
 def _of_splits(target: Placement, wanted: Placement, metrics: Sequence[Metric]) -> Difference:
@@ -154,17 +159,25 @@ async def _change(connection: Connection, route: StoredRoute, plan: _Plan, autho
     after = routes.placed(plan.spec, rollout)
     require_sound(after)
     changes = differences(route.spec, after)
-    if plan.declared != route.declared or changes:
-        await routes.update_spec(connection, route.id, plan.spec, plan.declared)
     if not changes:
-        return Declared(route, False, (), plan.kept)
+        return await _note_placement(connection, route, plan, author.now_ms)
     _refuse_spoiling(route, after)
     await require_unpinned(connection, route, after, author.now_ms)
     arm_ids = await _write_arms(connection, route, after, author.now_ms)
     entry = Entry(Kind.ROUTE_CHANGED, author.actor, author.reason, evidence=changes)
     changing = replace(route, spec=after, arm_ids=arm_ids)
     await rollouts.save(connection, changing, rollout, entry, author.now_ms)
+    await routes.update_spec(connection, route.id, plan.spec, plan.declared)
     return Declared(await routes.load_route(connection, route.name), False, changes, plan.kept)
+
+
+async def _note_placement(connection: Connection, route: StoredRoute, plan: _Plan, now_ms: int) -> Declared:
+    """Nothing changes; but it may be declared now what only has come about, and is a write like any other."""
+    if plan.declared == route.declared:
+        return Declared(route, False, (), plan.kept)
+    await rollouts.save(connection, route, route.rollout, None, now_ms)
+    await routes.update_spec(connection, route.id, plan.spec, plan.declared)
+    return Declared(await routes.load_route(connection, route.name), False, (), plan.kept)
 
 
 def _moved(rollout: Rollout, plan: _Plan, now_ms: int) -> Rollout:
@@ -228,6 +241,7 @@ def _refuse_spoiling(route: StoredRoute, after: RouteSpec) -> None:
     before = route.spec
     for field, old, new in (
         ("unit", before.unit, after.unit),
+        ("stickiness.mode", before.first_arm_ms is None, after.first_arm_ms is None),
         ("policy.day.length", before.policy.day_length_ms, after.policy.day_length_ms),
         ("policy.day.timezone", before.policy.timezone, after.policy.timezone),
         ("policy.goal", _meaning(before), _meaning(after)),

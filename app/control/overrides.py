@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from enum import StrEnum
 from math import isfinite
@@ -23,11 +23,18 @@ from routing.overrides import problems_of
 from routing.rules import TOTAL_SHARE_BP, Condition, Op
 from routing.types import SERVING
 
-MOST_OVERRIDES = 10_000
+MOST_OVERRIDES = 2_000
 """How many a route may have at a time."""
 
-MOST_CHARACTERS = 16 * 1024 * 1024
-"""How many characters their conditions may take together: every gateway worker holds them in memory."""
+MOST_CHARACTERS = 4 * 1024 * 1024
+"""How many characters their conditions may take together: every gateway worker holds them in memory, and
+works them out anew when one of them changes."""
+
+MOST_BYTES = 512 * 1024
+"""How many bytes of JSON one may come to: all of it is written to the timeline when it begins and ends."""
+
+MOST_EXPRESSIONS = 100
+"""How many conditions with `matches` a route may have: what the worst of them cost a request adds up."""
 
 _NEVER = Matched(0, 0, None)
 _CONTEXT = "context."
@@ -144,7 +151,7 @@ def wanted_of(
         found.append(BadSpec("expires_at", f"{bound}, got {moment(expires_at_ms).isoformat()}"))
     if found:
         raise BadDeclaration("override", found)
-    return StoredOverride(
+    wanted = StoredOverride(
         id=0,
         arm=document.arm,
         arm_id=route.arm_ids[document.arm],
@@ -156,6 +163,8 @@ def wanted_of(
         reason=document.reason,
         created_at_ms=now_ms,
     )
+    _require_small(wanted)
+    return wanted
 
 
 def require_room(room: Room, wanted: StoredOverride) -> None:
@@ -170,6 +179,23 @@ def require_room(room: Room, wanted: StoredOverride) -> None:
     if (characters := room.characters + len(spec_text(wanted))) > MOST_CHARACTERS:
         bound = f"must come to at most {MOST_CHARACTERS} characters with those of the route's other overrides"
         raise BadSpec("when", f"{bound}, got {characters}")
+
+
+def expressions(override: StoredOverride) -> int:
+    """How many of its conditions hold a regular expression."""
+    return sum(condition.op is Op.MATCHES for condition in override.when)
+
+
+def require_few_expressions(others: Iterable[StoredOverride], wanted: StoredOverride) -> None:
+    """Refuse one with expressions where the route's overrides have as many as they may have.
+
+    Raises:
+        BadSpec: so it is.
+    """
+    if (count := expressions(wanted) + sum(map(expressions, others))) > MOST_EXPRESSIONS:
+        bound = f"must hold at most {MOST_EXPRESSIONS} conditions with matches"
+        others_too = "with those of the route's other overrides"
+        raise BadSpec("when", f"{bound} {others_too}, got {count}: remove some first")
 
 
 def override_view(
@@ -192,6 +218,12 @@ def override_view(
         state=_state(override, route, now_ms),
         matched=_matched_view(matched),
     )
+
+
+def _require_small(wanted: StoredOverride) -> None:
+    if (size := len(spec_text(wanted).encode())) > MOST_BYTES:
+        bound = f"must come to at most {MOST_BYTES} bytes as JSON, got {size}"
+        raise BadDeclaration("override", [BadSpec("when", bound)])
 
 
 def _arm_problems(name: str, route: StoredRoute) -> Iterator[BadSpec]:

@@ -47,7 +47,7 @@ async def insert_decisions(
     rows = [*whole, *({**_claimed(claims), **blank} for claims in tokens)]
     if rows:
         await connection.execute(insert(decisions), rows)
-    await _insert_contexts(connection, events)
+    await insert_contexts(connection, events)
 
 
 async def complete_decisions(connection: AsyncConnection, events: Sequence[DecisionEvent]) -> None:
@@ -57,7 +57,24 @@ async def complete_decisions(connection: AsyncConnection, events: Sequence[Decis
     change = update(decisions).where(decisions.c.id == bindparam("decision"))
     rows = [{"decision": decision_id(event.decision), **_observed(event)} for event in events]
     await connection.execute(change, rows)
-    await _insert_contexts(connection, events)
+    await insert_contexts(connection, events)
+
+
+async def insert_contexts(connection: AsyncConnection, events: Sequence[DecisionEvent]) -> None:
+    """Write the contexts of decisions that are here. Of several of a decision the first one stands."""
+    rows = {
+        decision_id(event.decision): {
+            "decision_id": decision_id(event.decision),
+            "route_id": event.decision.route_id,
+            "schema_version": event.schema,
+            "features": msgspec.json.encode(event.context).decode(),
+        }
+        for event in reversed(events)
+        if event.context is not None
+    }
+    if rows:
+        statement = upsert(connection, contexts).on_conflict_do_nothing(index_elements=["decision_id"])
+        await connection.execute(statement, list(rows.values()))
 
 
 async def known_outcomes(
@@ -142,21 +159,6 @@ def _observed(event: DecisionEvent) -> dict[str, object]:
         "first_at_ms": event.first_at_ms,
         "complete": True,
     }
-
-
-async def _insert_contexts(connection: AsyncConnection, events: Sequence[DecisionEvent]) -> None:
-    rows = [
-        {
-            "decision_id": decision_id(event.decision),
-            "route_id": event.decision.route_id,
-            "schema_version": event.schema,
-            "features": msgspec.json.encode(event.context).decode(),
-        }
-        for event in events
-        if event.context is not None
-    ]
-    if rows:
-        await connection.execute(insert(contexts), rows)
 
 
 def chunks(ids: Sequence[str]) -> Iterator[Sequence[str]]:

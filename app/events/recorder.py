@@ -169,6 +169,7 @@ async def record(connection: Connection, events: Sequence[tuple[Event | None, in
     told = [(event, f"{spool}:{seq:016d}") for event, seq in usable if isinstance(event, OutcomeEvent)]
     tokens = [event.decision for event, _ in usable if isinstance(event, OutcomeEvent) or _is_bare(event)]
     await _write_decisions(connection, entry, [event for event in made if not _is_bare(event)], tokens)
+    await decisions.insert_contexts(connection, [event for event in made if _is_bare(event)])
     await _write_outcomes(connection, entry, told)
     await shadows.insert_answers(connection, [event for event, _ in usable if isinstance(event, ShadowEvent)])
     await rollups.add(connection, entry.tally.deltas)
@@ -205,12 +206,18 @@ async def _write_decisions(
 
 
 def _is_bare(event: Event) -> bool:
-    """Whether it says no more than a decision's token: that was only asked for, or its use was confirmed.
+    """Whether nothing was observed of it: it was only asked for, or confirmed, with a context or without.
 
     What more there is may come later, or may be here already, from another worker: it is not overwritten.
     """
-    return event == DecisionEvent(
-        decision=event.decision, served_arm_id=None, status=None, error=None, latency_ms=None
+    return isinstance(event, DecisionEvent) and event == DecisionEvent(
+        decision=event.decision,
+        served_arm_id=None,
+        status=None,
+        error=None,
+        latency_ms=None,
+        schema=event.schema,
+        context=event.context,
     )
 
 

@@ -11,10 +11,15 @@ from app.events.types import Event
 from app.gateway import exposures, outcomes
 from app.gateway.endpoints import NO_SNAPSHOT, RETRY, Endpoint
 from app.gateway.entries import BodyRefused, TooMany, Verdict, parse
-from routing.snapshot import RouteTable
 
 if TYPE_CHECKING:
     from app.events.spool import SpoolError
+    from app.gateway.http1 import ClientConnection
+    from app.gateway.requests import Request
+    from app.gateway.snapshots import Routing
+    from app.gateway.worker import Worker
+    from routing.context import Encoder
+    from routing.types import Route
 
 REPORT_BYTES = 8 * 1024 * 1024
 
@@ -39,21 +44,21 @@ class Reports(Endpoint):
             return
         verdict: Verdict[Any] = Verdict()
         now_ms = time.time_ns() // 1_000_000
-        work = partial(self._judge, entries, routing.table, now_ms, verdict)
+        work = partial(self._judge, entries, routing, now_ms, verdict)
         self.in_slices(len(entries), work, partial(self._commit, verdict))
 
     def _judge(
         self,
         entries: Sequence[object],
-        table: RouteTable,
+        routing: Routing,
         now_ms: int,
         verdict: Verdict[Any],
         first: int,
         end: int,
     ) -> None:
-        verdict.judge(entries[first:end], first, lambda entry: self.event_of(entry, table, now_ms))
+        verdict.judge(entries[first:end], first, lambda entry: self.event_of(entry, routing, now_ms))
 
-    def event_of(self, entry: object, table: RouteTable, now_ms: int) -> Event:
+    def event_of(self, entry: object, routing: Routing, now_ms: int) -> Event:
         """What to write down of an entry, by the routes of a snapshot, at a moment in Unix ms.
 
         Raises:
@@ -88,16 +93,28 @@ class Outcomes(Reports):
     accepted = "kingmaker_outcomes_accepted_total"
     rejected = "kingmaker_outcomes_rejected_total"
 
-    def event_of(self, entry: object, table: RouteTable, now_ms: int) -> Event:
-        return outcomes.event_of(entry, table, now_ms)
+    def event_of(self, entry: object, routing: Routing, now_ms: int) -> Event:
+        return outcomes.event_of(entry, routing.table, now_ms)
 
 
 class Exposures(Reports):
-    """`POST /v1/exposures`: which decisions were put to use."""
+    """`POST /v1/exposures`: which decisions were put to use.
+
+    Mutable state: `_encoders`, what reads the contexts of each route (by its id), worked out once for a body.
+    """
 
     name = "exposures"
     accepted = "kingmaker_exposures_accepted_total"
     rejected = "kingmaker_exposures_rejected_total"
 
-    def event_of(self, entry: object, table: RouteTable, now_ms: int) -> Event:
-        return exposures.event_of(entry, table, now_ms)
+    def __init__(self, worker: Worker, client: ClientConnection, request: Request, limit_bytes: int) -> None:
+        super().__init__(worker, client, request, limit_bytes)
+        self._encoders: dict[int, Encoder | None] = {}
+
+    def event_of(self, entry: object, routing: Routing, now_ms: int) -> Event:
+        return exposures.event_of(entry, routing.table, now_ms, partial(self._encoder, routing))
+
+    def _encoder(self, routing: Routing, route: Route) -> Encoder | None:
+        if route.id not in self._encoders:
+            self._encoders[route.id] = self.worker.plan(routing, route).encoder
+        return self._encoders[route.id]

@@ -14,7 +14,13 @@ import yaml
 
 from app.commands.conditions import parse_condition
 from app.control.dry_runs import OverrideOutcome
-from app.control.overrides import MOST_CHARACTERS, MOST_OVERRIDES, OverrideDocument
+from app.control.overrides import (
+    MOST_BYTES,
+    MOST_CHARACTERS,
+    MOST_EXPRESSIONS,
+    MOST_OVERRIDES,
+    OverrideDocument,
+)
 from routing.features import Value
 from routing.overrides import MAX_CHARACTERS, MAX_CONDITIONS, MAX_PRIORITY, MAX_VALUES, Rules, problems_of
 from routing.rules import TOTAL_SHARE_BP, Condition, Op, Override
@@ -91,7 +97,9 @@ def test_the_limits_are_those_of_the_code() -> None:
         [f"{MAX_CONDITIONS:,}"],
         [f"{MAX_VALUES:,}"],
         [f"{MAX_CHARACTERS:,}"],
+        [f"{MOST_BYTES:,}"],
         [f"{MOST_CHARACTERS:,}"],
+        [f"{MOST_EXPRESSIONS:,}"],
         ["1", f"{TOTAL_SHARE_BP:,}"],
         ["0", f"{MAX_PRIORITY:,}"],
     ]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+COUNTRY = {"name": "country", "from": {"header": "X-Country"}, "type": "categorical", "values": ["DE", "FR"]}
+
 
 def _route(name: str, share: int = 5_000, **changes: Any) -> dict[str, Any]:
     return {
@@ -26,6 +28,6 @@ ROUTES = [
     _route("forced", share=0, allow_force=True),
     _route("of-python"),
     _route("of-server"),
-    _route("of-page"),
+    _route("of-page", context=[COUNTRY]),
     _route("of-kept"),
 ]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
+import sqlite3
 import sys
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -32,6 +35,12 @@ async def converts(program: Program, server: Server, flag: str) -> None:
     await eventually(partial(server.totals, flag), lambda totals: totals == wanted)
 
 
+def recorded_contexts(server: Server) -> list[dict[str, object]]:
+    """The contexts of all decisions that are recorded."""
+    with closing(sqlite3.connect(server.data_dir / "kingmaker.db")) as connection:
+        return [json.loads(row[0]) for row in connection.execute("SELECT features FROM contexts")]
+
+
 async def test_the_lines_for_python_run(server: Server, tmp_path: Path) -> None:
     """A decision, and an outcome through the SDK's own tracking."""
     (tmp_path / "example.py").write_text("\n\n".join(blocks("python", "of-python", server)))
@@ -51,12 +60,14 @@ async def test_the_lines_for_a_javascript_server_run(server: Server, programs: P
 
 
 async def test_the_lines_for_a_page_run(server: Server, programs: Programs) -> None:
-    """The flag that was used is a decision with an outcome; the others that were kept are nothing."""
+    """The flag that was used is a decision with an outcome, and the context in which it was evaluated; the
+    others that were kept are nothing."""
     _, _, provider, program = blocks("js", "of-page", server)
     programs.write("kingmaker.js", provider)
     programs.write("example.js", program)
     async with programs.running("example.js") as page:
         await converts(page, server, "of-page")
+    assert recorded_contexts(server) == [{"country": "DE"}]
     assert await server.totals("of-kept") == {}
 
 

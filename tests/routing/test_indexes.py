@@ -290,6 +290,7 @@ def test_a_rule_is_found_by_what_the_fewest_share() -> None:
             when("path", Op.MATCHES, "a"),
             when("unit", Op.CONTAINS, f"u{n}"),
         ],
+        lambda n: [when("unit", Op.MATCHES, f"u{n}"), when("path", Op.NOT_EQUALS, "a")],
     ]
     for conditions in fits:
         rules = [Rule(override, place) for place, override in enumerate(thousand(conditions))]
@@ -297,6 +298,33 @@ def test_a_rule_is_found_by_what_the_fewest_share() -> None:
         for rule in rules:
             left = {condition.attribute for condition in rule.override.when} - {"unit"}
             assert {check.attribute for check in rule.rest} == left
+
+
+@pytest.mark.parametrize("size", [3, 200], ids=["all at once", "one by one"])
+def test_expressions_are_found_in_order(size: int) -> None:
+    """Of those that are found the first one that holds, also where they are too large for all at once."""
+    rules = [
+        override_of(number, when("unit", Op.MATCHES, f"[ab]{{{size}}}{number}$"), when("path", Op.EXISTS))
+        for number in range(1, 100)
+    ]
+    made = Rules([*rules, override_of(100, when("unit", Op.STARTS_WITH, "bb"))])
+    text = "ab" * 100
+    for unit, subject, expected in (
+        (f"{text}7", {"path": "/"}, 7),
+        (f"{text}17", {"path": "/"}, 17),
+        (f"b{text}b7", {"path": "/"}, 7),
+        (f"b{text}", {"path": "/"}, None),
+        (f"bb{text}99", {}, 100),
+        (f"{text}7", {}, None),
+        ("7", {"path": "/"}, None),
+    ):
+        found = made.find(Request({"unit": unit, **subject}), NOW, draws(0))
+        assert (None if found is None else found.id) == expected
+
+
+def override_of(number: int, *conditions: Condition) -> Override:
+    """One that pins everybody for whom these hold."""
+    return Override(id=number, arm_id=1, when=conditions)
 
 
 PREFIXES = st.lists(st.text(alphabet="ab", max_size=6), min_size=1, max_size=30)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from routing.patterns import MAX_TEXT, is_found, pattern, refusal
+from routing.patterns import MAX_TEXT, all_found, is_found, pattern, refusal, together
 
 
 @pytest.mark.parametrize(
@@ -72,3 +72,46 @@ def test_every_expression_is_refused_or_searched_for(expression: str, text: str)
         assert is_found(pattern(expression), text) in (True, False)
     else:
         assert message.startswith("must ")
+
+
+WRITTEN = st.text(alphabet=r"ab\.[]()*+?{}|^$01-é", max_size=12)
+
+
+@given(expressions=st.lists(WRITTEN, max_size=8), text=st.text(alphabet="ab01é\ud800\n", max_size=20))
+def test_together_the_same_ones_are_found(expressions: list[str], text: str) -> None:
+    """As each alone, in their order, however many times one is there."""
+    expressions = [each for each in expressions if refusal(each) is None]
+    every = together([*expressions, *expressions])
+    assert every is not None
+    alone = [place for place, each in enumerate(expressions) if is_found(pattern(each), text)]
+    assert all_found(every, text) == [*alone, *(len(expressions) + place for place in alone)]
+
+
+def test_together_the_beginning_of_a_text_is_looked_at() -> None:
+    """As far as alone: the end of that is an end."""
+    every = together(["b", "a$", "^a"])
+    assert every is not None
+    assert all_found(every, "a" * MAX_TEXT + "b") == [1, 2]
+
+
+def test_what_is_too_much_together_is_said() -> None:
+    """Each of these can be searched for alone; for hundreds of them there is no memory."""
+    large = [f"[ab]*a[ab]{{{200 + number % 30}}}{number}" for number in range(200)]
+    assert [refusal(each) for each in large] == [None] * 200
+    assert together(large) is None
+    assert together(large[:4]) is not None
+
+
+class GivesUp:
+    """Expressions for which RE2 has run out of memory: it then says that none is found."""
+
+    def Match(self, _: bytes) -> list[int] | None:  # noqa: N802 - the name is RE2's
+        return None
+
+
+def test_to_find_nothing_is_not_to_give_up() -> None:
+    """The two are told apart, although RE2 itself says the same of both."""
+    every = together(["a", "b"])
+    assert every is not None
+    assert all_found(every, "c") == []
+    assert all_found(GivesUp(), "c") is None

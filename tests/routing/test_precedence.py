@@ -10,25 +10,30 @@ import pytest
 
 from routing.assignment import Asked, Assignment, Plan
 from routing.features import Value
+from routing.first_arm import FirstArm
 from routing.rules import Condition, Op, Override
 from routing.types import TOTAL_BP, Arm, Match, Reason, Role, Route
 from routing.weights import lay_out
 
 GUIDE = (Path(__file__).parents[2] / "docs/overrides.md").read_text()
-COLUMNS = (("on", "off"), ("honoured", "ignored", "none"), ("holds", "holds for none"))
+COLUMNS = (("on", "off"), ("honoured", "ignored", "none"), ("holds", "holds for none"), ("kept", "none"))
 
 ARMS = (
     Arm(id=1, name="champion", url="http://a", role=Role.CHAMPION),
     Arm(id=2, name="asked for", url="http://b", role=Role.CHALLENGER),
     Arm(id=3, name="pinned", url="http://c", role=Role.CHALLENGER),
     Arm(id=4, name="drawn", url="http://d", role=Role.CHALLENGER),
+    Arm(id=5, name="kept", url="http://e", role=Role.CHALLENGER),
 )
+FIRST = FirstArm(5, 1, Reason.BANDIT, 1, 0, {1: 9_000, 5: 1_000})
 ANSWERS = {
     "the champion": "champion",
     "the arm that is asked for": "asked for",
     "the override's arm": "pinned",
+    "the first arm": "kept",
     "by the split": "drawn",
 }
+REASONS = {"that of the first decision": FIRST.reason}
 
 
 class User:
@@ -54,7 +59,7 @@ def _meant(cell: str, values: tuple[str, ...]) -> tuple[str, ...]:
 def _cases() -> list[tuple[tuple[str, ...], str, str]]:
     """Each combination that the table has, with who answers and why."""
     return [
-        (combination, row[3], row[4].strip("`"))
+        (combination, row[4], row[5].strip("`"))
         for row in _table()
         for combination in product(
             *(_meant(cell, values) for cell, values in zip(row, COLUMNS, strict=False))
@@ -62,9 +67,9 @@ def _cases() -> list[tuple[tuple[str, ...], str, str]]:
     ]
 
 
-def _assigned(switch: str, asked_for: str, override: str) -> Assignment:
+def _assigned(switch: str, asked_for: str, override: str, first: str) -> Assignment:
     """What is assigned in a combination. A split that gives all to one arm makes a draw of no account."""
-    shares = lay_out((), {1: 1, 2: 0, 3: 0, 4: TOTAL_BP - 1}, 1)
+    shares = lay_out((), {1: 1, 2: 0, 3: 0, 4: TOTAL_BP - 2, 5: 1}, 1)
     when = (Condition(attribute="unit", op=Op.EQUALS, values=("u1" if override == "holds" else "u2",)),)
     route = Route(
         id=1,
@@ -77,9 +82,11 @@ def _assigned(switch: str, asked_for: str, override: str) -> Assignment:
         overrides=(Override(id=7, arm_id=3, when=when),),
         allow_force=asked_for == "honoured",
         kill_switch=switch == "on",
+        first_arm_ms=1,
     )
     forced = None if asked_for == "none" else "asked for"
-    return Plan(route).assign(Asked("u1", 0, forced, subject=User()))
+    kept = FIRST if first == "kept" else None
+    return Plan(route).assign(Asked("u1", 0, forced, subject=User(), first=kept))
 
 
 def test_the_table_has_every_combination_once() -> None:
@@ -91,9 +98,11 @@ def test_the_table_has_every_combination_once() -> None:
 def test_who_decides_is_as_the_table_says(combination: tuple[str, ...], who: str, why: str) -> None:
     """Arm, reason, and the override's id where it was one; what is certain has propensity 1."""
     answer = _assigned(*combination)
-    assert (answer.arm.name, answer.reason) == (ANSWERS[who], Reason(why))
+    assert (answer.arm.name, answer.reason) == (ANSWERS[who], REASONS.get(why) or Reason(why))
     assert answer.override_id == (7 if answer.reason is Reason.OVERRIDE else None)
-    assert (answer.propensity_bp == TOTAL_BP) == (answer.reason is not Reason.SPLIT)
+    drawn = {Reason.SPLIT: TOTAL_BP - 2, Reason.BANDIT: FIRST.propensity_bp}
+    assert answer.propensity_bp == drawn.get(answer.reason, TOTAL_BP)
+    assert (answer.first is FIRST) == (answer.reason is Reason.BANDIT)
 
 
 def test_the_oldest_of_equals_comes_first() -> None:

@@ -100,7 +100,10 @@ async def retire_arm(
     reason: Reason = "retired",
     if_match: IfMatch = None,
 ) -> None:
-    """Take an arm out of service; it must hold no traffic, and no override may pin to it."""
+    """Take an arm out of service.
+
+    No weight, cap or override may name it. A bandit goes on with the others.
+    """
 
     async def remove(connection: Connection, route: StoredRoute, at_ms: int) -> tuple[StoredRoute, Entry]:
         _arm(route, arm_name)
@@ -118,12 +121,24 @@ def _with_arms(route: StoredRoute, arms: tuple[ArmSpec, ...]) -> StoredRoute:
 
     Raises:
         IllegalTransition: an arm that would go is the champion or holds a share.
-        BadDeclaration: the route's bandit cannot divide the traffic among these arms.
+        BadDeclaration: it has a cap in the split, or the bandit cannot divide the traffic among the others.
     """
+    _require_uncapped(route, arms)
     rollout = with_arms(route.rollout, tuple(arm.name for arm in arms if arm.answers))
     wanted = routes.placed(replace(route.spec, arms=arms), rollout)
     require_sound(wanted)
     return replace(route, spec=wanted, rollout=rollout)
+
+
+def _require_uncapped(route: StoredRoute, arms: tuple[ArmSpec, ...]) -> None:
+    """A cap is a person's word about an arm: it does not go with the arm, unseen."""
+    left = {arm.name for arm in arms if arm.answers}
+    caps = {} if route.spec.bandit is None else route.spec.bandit.caps
+    first = "must be taken out of the split before the arm goes or becomes a shadow"
+    if found := [
+        BadSpec(f"split.cap.{name}", f"{first}, got {caps[name]}") for name in caps if name not in left
+    ]:
+        raise BadDeclaration(f"route {route.name!r}", found)
 
 
 def _arm(route: StoredRoute, name: str) -> ArmSpec:

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
+from itertools import count
 from typing import Any
 
 import pytest
 
 from app.clock import now_ms
-from app.control.declare import Author, declare
+from app.control.declare import Author, Declared, declare
 from app.control.documents import parse_route
+from app.db import rollouts, routes
 from app.db.errors import Conflict
+from app.db.routes import Placement, StoredRoute
+from app.db.session import Connection, Database
+from app.db.timeline import Entry, Kind
+from policies.lifecycle import promote
 from tests.app.control.stage import Json, Stage, arm, document, faults
+from tests.app.db.stage import Postgres
 
 ALONE = document(arms=[arm("old", role="champion")], split={"weights": {"old": 10_000}})
 CROWNED = document(arms=[arm("old"), arm("new", role="champion")], split={"weights": {"new": 10_000}})
@@ -174,6 +183,19 @@ async def test_what_evidence_is_counted_by_stays_during_a_trial(
     assert (await ads.put(document(**changes))).status_code == 200
 
 
+async def test_whether_units_keep_their_arms_stays_during_a_trial(stage: Stage) -> None:
+    """For how long may change: who was drawn by which shares is counted as before."""
+    unit = {"unit": {"header": "X-User-Id"}}
+    await stage.put(document(**unit, stickiness={"mode": "first_arm"}))
+    answer = await stage.put(document(**unit))
+    assert answer.status_code == 409
+    assert answer.json()["detail"].startswith("stickiness.mode must not change while 'new' is on trial")
+    kept = document(**unit, stickiness={"mode": "first_arm", "keep": "7d"})
+    assert (await stage.put(kept)).status_code == 200
+    await stage.post("rollback")
+    assert (await stage.put(document(**unit))).status_code == 200
+
+
 @pytest.mark.parametrize(
     "match",
     [
@@ -231,6 +253,76 @@ async def test_a_refused_route_leaves_all_others_of_its_transaction(ads: Stage) 
     with pytest.raises(Conflict, match="must differ from that of route 'x'"):
         await declare_both()
     assert await ads.state() == before
+
+
+async def test_declaring_what_is_so_already_is_a_change_of_its_own(ads: Stage) -> None:
+    """What has moved and is taken over is what the next document starts from. It makes a new version."""
+    await ads.post("promote")
+    seen = (await ads.http.get("/v1/routes/ads")).headers["etag"]
+    exported = await ads.read("/routes/ads")
+    applied = (await ads.put(exported, take_over=True)).json()
+    assert (applied["changes"], applied["kept"]) == ([], [])
+    stale = await ads.http.put("/v1/routes/ads", json=exported, headers={"If-Match": seen})
+    assert stale.status_code == 412
+    assert (await ads.put(document())).json()["kept"] == []
+
+
+async def crowned(database: Database) -> None:
+    """A route whose challenger was promoted since it was declared."""
+    at_ms = now_ms()
+    async with database.transaction() as connection:
+        route = (await declare(connection, parse_route(document()), Author("file", at_ms))).route
+        entry = Entry(Kind.PROMOTED, "ann", "it won", "new")
+        await rollouts.save(connection, route, promote(route.rollout, "new", at_ms), entry, at_ms)
+
+
+async def declared(database: Database, body: Json, take_over: bool) -> Declared:
+    """Declares a route in a transaction of its own."""
+    async with database.transaction() as connection:
+        return await declare(connection, parse_route(body), Author("file", now_ms()), take_over=take_over)
+
+
+def both_read_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets two who declare go on once each of them has read the route."""
+    load, ready, reads = routes.load_route, asyncio.Barrier(2), count()
+
+    async def load_together(connection: Connection, name: str) -> StoredRoute:
+        route = await load(connection, name)
+        if next(reads) < 2:
+            await ready.wait()
+        return route
+
+    monkeypatch.setattr(routes, "load_route", load_together)
+
+
+@pytest.fixture
+async def on_postgres(postgres: Postgres) -> AsyncIterator[Database]:
+    """A database on PostgreSQL, where two may write at once."""
+    async with postgres.migrated() as url:
+        database = Database(url)
+        yield database
+        await database.close()
+
+
+@pytest.mark.parametrize("order", [1, -1])
+async def test_of_two_who_declare_at_once_exactly_one_wins(
+    on_postgres: Database, order: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One takes over what has moved and changes nothing else, the other one changes a field: what is stored
+    is what the winner declared, and the other is told Conflict."""
+    await crowned(on_postgres)
+    both_read_first(monkeypatch)
+    writers = [
+        declared(on_postgres, CROWNED, take_over=True),
+        declared(on_postgres, document(allow_force=True), take_over=False),
+    ]
+    taken, changed = (await asyncio.gather(*writers[::order], return_exceptions=True))[::order]
+    assert [type(taken), type(changed)].count(Conflict) == 1, (taken, changed)
+    async with on_postgres.read() as connection:
+        now = await routes.load_route(connection, "ads")
+    assert (now.declared == Placement.of(now.spec)) is isinstance(taken, Declared)
+    assert now.spec.allow_force is isinstance(changed, Declared)
+    assert now.version == 3
 
 
 BANDIT: Json = {"mode": "thompson", "reward": {"metric": "conversion"}}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -192,7 +193,7 @@ async def test_a_removal_needs_a_reason(ads: Stage) -> None:
 
 
 async def test_a_route_has_only_so_many(ads: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beyond ten thousand (here two) there is no room; one that ends makes some."""
+    """Beyond two thousand (here two) there is no room; one that ends makes some."""
     monkeypatch.setattr(overrides, "MOST_OVERRIDES", 2)
     await made(ads)
     await made(ads)
@@ -211,6 +212,36 @@ async def test_their_conditions_have_only_so_much_room(ads: Stage, monkeypatch: 
         "must come to at most 300 characters with those of the route's other overrides"
         in faults(answer)["when"]
     )
+
+
+async def test_an_override_has_only_so_much_room(ads: Stage) -> None:
+    """As all of it is on the timeline each time: 10,000 of the usual ids fit, half as long again do not."""
+    ids = [str(UUID(int=number)) for number in range(10_000)]
+    await made(ads, when=[{**UNIT, "values": ids}])
+    assert (await ads.timeline())[-1]["evidence"]["when"][0]["values"] == ids
+    before = await ads.state()
+    body = wanted(when=[{**UNIT, "values": [f"{each}-{each[:18]}" for each in ids]}])
+    answer = await ads.ask("POST", "/routes/ads/overrides", body)
+    assert faults(answer) == {"when": "must come to at most 524288 bytes as JSON, got 580084"}
+    assert await ads.state() == before
+
+
+async def test_a_route_has_only_so_many_expressions(ads: Stage) -> None:
+    """Each condition with one counts, wherever it stands; an override without any is taken all the same."""
+
+    def matching(count: int) -> list[Json]:
+        return [{"attribute": "unit", "op": "matches", "values": [f"^u{each}"]} for each in range(count)]
+
+    for _ in range(6):
+        await made(ads, when=matching(16))
+    await made(ads, when=[UNIT, *matching(3)])
+    answer = await ads.ask("POST", "/routes/ads/overrides", wanted(when=matching(2)))
+    bound = "must hold at most 100 conditions with matches with those of the route's other overrides, got 101"
+    assert faults(answer) == {"when": f"{bound}: remove some first"}
+    await made(ads, when=matching(1))
+    await made(ads)
+    await ads.ask("DELETE", "/routes/ads/overrides/1", reason="room")
+    await made(ads, when=matching(16))
 
 
 async def test_an_old_version_makes_and_removes_none(ads: Stage) -> None:

@@ -59,6 +59,42 @@ async def test_a_feature_that_is_read_stays(pinned: Stage) -> None:
     assert (await pinned.put({**WHOLE, "context": [COUNTRY]})).status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"type": "categorical", "values": ["DE"]}, "type"),
+        ({"from": {"json": "/country"}}, "from"),
+        ({"from": {"query": "X-Country"}, "type": "text"}, "from and type"),
+        ({"type": "numeric", "min": 0, "max": 9}, "type"),
+    ],
+)
+async def test_a_feature_that_is_read_keeps_its_meaning(pinned: Stage, changes: Json, said: str) -> None:
+    """Read elsewhere, or as something else, the same condition would hold for others, or for nobody."""
+    before = await pinned.state()
+    for dry_run in (False, True):
+        answer = await pinned.put({**WHOLE, "context": [{**COUNTRY, **changes}, HOUR]}, dry_run=dry_run)
+        assert answer.status_code == 409
+        expected = f"context.country, whose {said} would change, is read by override 2: remove them first"
+        assert answer.json()["detail"] == f"route 'ads': {expected}"
+    assert await pinned.state() == before
+
+
+@pytest.mark.parametrize("changes", [{"min": 1}, {"max": 24}, {"outside": "missing"}])
+async def test_a_number_that_is_read_keeps_its_range(pinned: Stage, changes: Json) -> None:
+    """What lies outside it is read as a bound, or not at all: both are compared."""
+    await pin(pinned, when=[{"attribute": "context.hour", "op": "gte", "values": [23]}])
+    answer = await pinned.put({**WHOLE, "context": [COUNTRY, {**HOUR, **changes}]})
+    assert answer.status_code == 409
+    assert f"whose {next(iter(changes))} would change, is read by override 3" in answer.json()["detail"]
+
+
+async def test_what_is_not_read_of_a_feature_may_change(pinned: Stage) -> None:
+    """How many columns it comes to, what stands in for it, and everything of features that none reads."""
+    loose = {**HOUR, "from": {"json": "/hour"}, "max": 24}
+    wider = {**COUNTRY, "buckets": 64, "default": "DE"}
+    assert (await pinned.put({**WHOLE, "context": [wider, loose]})).status_code == 200
+
+
 async def test_everything_in_the_way_is_said_at_once(pinned: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """Arms and features; of many overrides the first twenty (here one) are named."""
     monkeypatch.setattr(pins, "_SHOWN_IDS", 1)

@@ -10,15 +10,29 @@ from typing import Any
 
 import pytest
 
-from app.gateway.entries import Verdict
+from app.gateway.entries import Code, Rejected, Verdict
 from app.gateway.exposures import event_of
+from app.gateway.ofrep import KEPT_MS
+from app.gateway.snapshots import Routing
+from routing.assignment import Plan
 from routing.claims import Claims, SigningKey
+from routing.context import Encoder
+from routing.features import Feature, FeatureType, Source, SourceKind
 from routing.tokens import sign, verify
-from routing.types import Reason
+from routing.types import Reason, Route
 from tests.app.gateway.stage import KEY, Stage, request, until
 
 FORGED = sign(Claims(1, 1, 1, False, Reason.SPLIT, 1, 1, 1, 1, 1), SigningKey(id=KEY.id, secret=b"x" * 32))
 HOUR_MS = 3_600_000
+COUNTRY = Feature(
+    name="country",
+    source=Source(kind=SourceKind.HEADER, name="X-Country"),
+    type=FeatureType.CATEGORICAL,
+    values=("DE", "FR"),
+)
+HOUR = Feature(
+    name="hour", source=Source(kind=SourceKind.JSON, name="/hour"), type=FeatureType.NUMERIC, maximum=23.0
+)
 
 
 async def bulk(stage: Stage, unit: str = "u1") -> str:
@@ -27,6 +41,12 @@ async def bulk(stage: Stage, unit: str = "u1") -> str:
     answer = await stage.ask("POST", "/ofrep/v1/evaluate/flags", body)
     (flag,) = json.loads(answer.body)["flags"]
     return str(flag["metadata"]["decision"])
+
+
+def judged(stage: Stage, entry: object, now_ms: int) -> Any:
+    """What is written down of an entry at a moment."""
+    assert stage.worker.routing is not None
+    return event_of(entry, stage.worker.routing.table, now_ms, lambda _: None)
 
 
 async def confirm(stage: Stage, document: object, **headers: str) -> tuple[int, dict[str, Any]]:
@@ -80,6 +100,9 @@ async def test_many_are_judged_one_by_one(stage: Stage, form: str) -> None:
         ({"decision": "\ud800"}, "bad_decision"),
         ({"decision": token_of(route_id=99)}, "unknown_route"),
         ({"decision": token_of(at_ms=time.time_ns() // 1_000_000 + HOUR_MS)}, "from_future"),
+        ({"decision": token_of(at_ms=time.time_ns() // 1_000_000 - 26 * HOUR_MS)}, "too_late"),
+        ({"decision": token_of(), "context": []}, "bad_exposure"),
+        ({"decision": token_of(), "context": "DE"}, "bad_exposure"),
         ({"decision": 5}, "bad_exposure"),
         ({}, "bad_exposure"),
         ({"decision": token_of(), "surplus": 1}, "bad_exposure"),
@@ -92,6 +115,64 @@ async def test_each_fault_has_its_code(stage: Stage, entry: object, code: str) -
     status, answer = await confirm(stage, {"exposures": [entry]})
     assert (status, [rejected["code"] for rejected in answer["rejected"]]) == (422, [code])
     assert stage.spool.outcomes == []
+
+
+@pytest.mark.parametrize(("metrics", "longest_ms"), [(None, HOUR_MS), ((), 0)])
+async def test_a_decision_can_be_confirmed_as_long_as_it_may_be_kept_and_have_an_outcome(
+    stage: Stage, metrics: tuple[()] | None, longest_ms: int
+) -> None:
+    """To the millisecond: for a day, and the longest window of the route's metrics."""
+    if metrics is not None:
+        stage.route(metrics=metrics)
+    at_ms = 1_800_000_000_000
+    entry = {"decision": token_of(at_ms=at_ms)}
+    most_ms = KEPT_MS + longest_ms
+    assert judged(stage, entry, at_ms + most_ms).decision.at_ms == at_ms
+    with pytest.raises(Rejected) as late:
+        judged(stage, entry, at_ms + most_ms + 1)
+    assert late.value.code is Code.TOO_LATE
+    assert str(late.value) == f"decision must be at most {most_ms} ms old for route bid, got {most_ms + 1} ms"
+
+
+async def test_a_context_that_is_sent_along_is_recorded_as_decide_reads_it(stage: Stage) -> None:
+    """With the version of its declaration; what is not declared, or cannot be, is left out."""
+    stage.route(context=(COUNTRY, HOUR))
+    context = {"targetingKey": "u1", "country": "DE", "hour": "99", "cart": {"items": [1]}, "later": None}
+    await stage.ask("POST", "/v1/decide/bid", json.dumps({"unit": "u1", "context": context}).encode())
+    (decided,) = stage.spool.events
+    assert (await confirm(stage, {"decision": await bulk(stage), "context": context}))[0] == 202
+    (confirmed,) = stage.spool.outcomes
+    assert confirmed.context == decided.context == {"country": "DE", "hour": 23.0}
+    assert confirmed.schema == decided.schema == Encoder((COUNTRY, HOUR)).version
+    assert confirmed.served_arm_id is confirmed.status is confirmed.override_id is None
+
+
+@pytest.mark.parametrize(
+    ("context", "recorded"),
+    [
+        ({}, {}),
+        ({"country": 7.5, "hour": True}, {}),
+        ({"country": "\ud800"}, {"country": "\ufffd"}),
+        ({"hour": float("nan")}, {}),
+        ({"hour": 10**400}, {"hour": 23.0}),
+        (None, None),
+    ],
+)
+async def test_a_context_may_lack_everything(
+    stage: Stage, context: object, recorded: dict[str, object] | None
+) -> None:
+    """It is one all the same, unlike none; nothing in it is an error."""
+    stage.route(context=(COUNTRY, HOUR))
+    assert (await confirm(stage, {"decision": await bulk(stage), "context": context}))[0] == 202
+    (event,) = stage.spool.outcomes
+    assert (event.context, event.schema > 0) == (recorded, recorded is not None)
+
+
+async def test_a_route_without_features_has_no_context(stage: Stage) -> None:
+    """Whatever is sent along: nothing but the token is recorded."""
+    assert (await confirm(stage, {"decision": await bulk(stage), "context": {"country": "DE"}}))[0] == 202
+    (event,) = stage.spool.outcomes
+    assert (event.context, event.schema) == (None, 0)
 
 
 @pytest.mark.parametrize(
@@ -164,6 +245,24 @@ async def test_exposures_by_the_thousand_are_judged_in_slices(stage: Stage) -> N
     assert [entry["index"] for entry in answer["rejected"]] == list(range(0, 1_001, 2))
 
 
+async def test_a_body_is_read_by_one_declaration(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which is worked out once, also where another snapshot comes in between."""
+    stage.route(context=(COUNTRY,))
+    entry = {"decision": await bulk(stage), "context": {"country": "DE", "hour": 7}}
+    worked_out: list[int] = []
+    plan = stage.worker.plan
+
+    def next_one(routing: Routing, route: Route) -> Plan:
+        worked_out.append(route.id)
+        stage.route(context=(COUNTRY, HOUR))
+        return plan(routing, route)
+
+    monkeypatch.setattr(stage.worker, "plan", next_one)
+    assert (await confirm(stage, {"exposures": [entry] * 120}))[0] == 202
+    assert worked_out == [1]
+    assert {event.schema for event in stage.spool.outcomes} == {Encoder((COUNTRY,)).version}
+
+
 @pytest.mark.parametrize("method", ["GET", "PUT", "OPTIONS"])
 async def test_exposures_are_posted(stage: Stage, method: str) -> None:
     """The answer says so."""
@@ -180,9 +279,9 @@ async def test_without_a_snapshot_callers_are_told_to_come_back(stage: Stage) ->
 
 async def test_judging_never_raises(stage: Stage) -> None:
     """Entries of any JSON type are refused, one by one."""
-    routing = stage.worker.routing
-    assert routing is not None
     entries: list[object] = [None, 1, "x", [], {}, {"decision": []}, {"decision": {"decision": 1}}]
+    others: list[object] = [1, "x", [], [{}]]
+    entries += [{"decision": token_of(), "context": other} for other in others]
     verdict: Verdict[Any] = Verdict()
-    verdict.judge(entries, 0, partial(event_of, table=routing.table, now_ms=0))
+    verdict.judge(entries, 0, partial(judged, stage, now_ms=0))
     assert len(verdict.rejected) == len(entries)
