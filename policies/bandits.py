@@ -28,7 +28,7 @@ class BanditSpec:
     floor_bp: int = 100
     caps: Mapping[str, int] = field(default_factory=dict)
     discount: float = 1.0
-    warm_up: int = 100
+    warm_up: int = 20
     apprentice: bool = False
 
 

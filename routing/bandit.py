@@ -39,7 +39,7 @@ class BanditTerms(msgspec.Struct, frozen=True, kw_only=True):
 
     floor_bp: int = 100
     caps_bp: dict[int, int] = {}
-    warm_up: int = 100
+    warm_up: int = 20
     is_binary: bool = False
     is_apprentice: bool = False
     learned: Learned | None = None

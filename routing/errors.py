@@ -15,5 +15,9 @@ class BadToken(RoutingError):
     """A decision token that is malformed, or that no known key has signed."""
 
 
+class BadModel(RoutingError):
+    """What is said of the arms contradicts itself: the champion answers."""
+
+
 class BadSnapshot(RoutingError):
     """A snapshot that contradicts itself; the one in use stays."""

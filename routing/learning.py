@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from routing.bandit import BanditTerms, Learned, Posterior
-from routing.linear_model import ArmModel, Array, BadModel, Prior, Sums, posterior
+from routing.errors import BadModel
+from routing.linear_model import ArmModel, Array, Prior, Sums, posterior
 from routing.thompson import Bandit, Terms
 from routing.types import TOTAL_BP
 

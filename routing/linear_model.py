@@ -10,14 +10,14 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import isfinite
+from math import fsum, isfinite
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-from routing.errors import RoutingError
+from routing.errors import BadModel
 
 Array: TypeAlias = NDArray[np.float64]
 
@@ -36,12 +36,11 @@ _ROUNDING = 1e-9
 _CONSTANT = 1e-12
 """A variance that is so small a part of the mean square is rounding: the rewards were all the same."""
 
+_STEADYING = 10.0
+"""So many rewards' worth of the total variance steadies the residual one, where rewards are few."""
+
 _JITTERS = (0.0, 1e-12, 1e-9)
 """What is added to a precision of unit diagonal, one after the other, until it has a Cholesky factor."""
-
-
-class BadModel(RoutingError):
-    """What is said of the arms contradicts itself: the champion answers."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -176,7 +175,8 @@ class Prior:
     With shape 50 the pooled variance weighs as 100 rewards of the arm's own. 0/1 rewards, and revenues with
     many zeros, tell their variance late: under a vague prior an arm whose first rewards are all 0 is soon
     taken to be certain of 0 and not tried again. Of simulated worlds with four arms that convert at 0.5 %
-    and one at 1 %, 37 % had lost the best arm after 50,000 decisions with shape 2, and 6 % with shape 50.
+    and one at 1 %, in 27 % with shape 2 and 4 % with shape 50 more than half of what even shares lose was
+    lost after 50,000 decisions.
 
     Raises:
         BadModel: a mean that is not finite, a variance or ridge that is not positive, a shape of 1 or less.
@@ -200,7 +200,13 @@ class Prior:
 
     @classmethod
     def pooled(cls, arms: Sequence[Sums], ridge: float = 1.0) -> Prior:
-        """Mean and variance of all arms' rewards together, whose sums must be as of one time.
+        """Mean of all arms' rewards, and their variance around each arm's own fit; sums must be of one time.
+
+        The variance is v = (Σ S_k + 10 s²)/(Σ Σw + 10) ≤ s², with s² the variance of all rewards around m₀
+        and, of arm k, S_k = min over β of Σw(y − xᵀβ)² + ridge · |β − m₀|², in which v is not. S/Σw is the
+        σ² that makes the rewards most probable, β integrated out (type-II maximum likelihood: Bishop, 2006,
+        3.5); for a given m₀ its mean is σ², be there more components than rewards, unless these are
+        discounted. The ten rewards' worth of s² keep a few that fit by chance from being believed.
 
         So the prior is empirical: it uses the rewards once more, but only for two numbers of all arms. Where
         the rewards do not tell their own scale, because they are all the same, their mean stands in for
@@ -208,20 +214,21 @@ class Prior:
         by how often they were tried, and remain about even until something happens.
 
         Raises:
-            BadModel: sums as of different times.
+            BadModel: sums as of different times, or whose precision is not positive definite.
         """
         times = sorted({arm.as_of_ms for arm in arms if arm.n})
         if len(times) > 1:
             raise BadModel(f"as_of_ms must be the same for all arms, got {times}")
-        weight = sum(arm.weight for arm in arms)
+        weight = fsum(arm.weight for arm in arms)
         if not weight:
             return cls(0.0, 1.0, ridge)
-        mean = sum(arm.y for arm in arms) / weight
-        square = sum(arm.yy for arm in arms) / weight
-        variance = square - mean**2
-        if variance <= _CONSTANT * square:
-            variance = mean**2 or 1.0
-        return cls(mean, variance, ridge)
+        mean = fsum(arm.y for arm in arms) / weight
+        square = fsum(arm.yy for arm in arms) / weight
+        total = square - mean**2
+        if total <= _CONSTANT * square:
+            return cls(mean, mean**2 or 1.0, ridge)
+        misfit = fsum(_misfit(arm, mean, ridge) for arm in arms if arm.n)
+        return cls(mean, (misfit + _STEADYING * total) / (weight + _STEADYING), ridge)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -266,29 +273,15 @@ def posterior(sums: Sums, prior: Prior) -> ArmModel:
     Raises:
         BadModel: sums whose precision is not positive definite.
     """
-    root = _inverse_root(sums.xx + prior.ridge * np.eye(sums.width))
-    residual = root @ (sums.xy - sums.xx[:, 0] * prior.mean)
-    squares = sums.yy - 2 * prior.mean * sums.xy[0] + prior.mean**2 * sums.xx[0, 0]
+    factor, scale = _factored(sums.xx + prior.ridge * np.eye(sums.width))
+    root = np.linalg.solve(factor, np.eye(sums.width)) * scale
+    fitted = root @ _slope(sums, prior.mean)
     shape = prior.shape + sums.weight / 2
-    rate = (prior.shape - 1) * prior.variance + max(squares - residual @ residual, 0.0) / 2
-    mean = root.T @ residual
+    rate = (prior.shape - 1) * prior.variance + _left(sums, prior.mean, fitted) / 2
+    mean = root.T @ fitted
     mean[0] += prior.mean
-    noise = float(rate / (shape - 1))
+    noise = rate / (shape - 1)
     return ArmModel(mean, noise * (root.T @ root), noise, 2 * shape, sums.effective_samples)
-
-
-def score(means: Array, covariances: Array, x: Array) -> tuple[Array, Array]:
-    """Mean and standard deviation of every arm's expected reward xᵀβ in one context.
-
-    For means (K, d), covariances (K, d, d) and x (d,): two arrays (K,).
-    """
-    return means @ x, np.sqrt(np.maximum((covariances @ x) @ x, 0.0))
-
-
-def score_many(means: Array, covariances: Array, xs: Array) -> tuple[Array, Array]:
-    """The same in many contexts xs (n, d): two arrays (n, K)."""
-    variances = [np.einsum("nd,nd->n", xs @ covariance, xs) for covariance in covariances]
-    return xs @ means.T, np.sqrt(np.maximum(np.stack(variances, axis=1), 0.0))
 
 
 def check_semidefinite(name: str, matrix: Array) -> None:
@@ -338,8 +331,26 @@ def _symmetric(lower: Array, width: int) -> Array:
     return matrix + np.tril(matrix, -1).T
 
 
-def _inverse_root(precision: Array) -> Array:
-    """R with RᵀR = precision⁻¹."""
+def _misfit(sums: Sums, mean: float, ridge: float) -> float:
+    """Min over β of Σw(y − xᵀβ)² + ridge |β − m₀|²: twice what an arm's rewards add to b."""
+    factor, scale = _factored(sums.xx + ridge * np.eye(sums.width))
+    fitted = np.asarray(np.linalg.solve(factor, scale * _slope(sums, mean)), dtype=np.float64)
+    return _left(sums, mean, fitted)
+
+
+def _slope(sums: Sums, mean: float) -> Array:
+    """Σwx(y − xᵀm₀)."""
+    return np.asarray(sums.xy - sums.xx[:, 0] * mean)
+
+
+def _left(sums: Sums, mean: float, fitted: Array) -> float:
+    """What is left of Σw(y − xᵀm₀)², of which the fit explains |fitted|²."""
+    squares = sums.yy - 2 * mean * sums.xy[0] + mean**2 * sums.xx[0, 0]
+    return max(float(squares - fitted @ fitted), 0.0)
+
+
+def _factored(precision: Array) -> tuple[Array, Array]:
+    """L and s with precision = diag(1/s) L Lᵀ diag(1/s), L the Cholesky factor at unit diagonal."""
     diagonal = np.diag(precision)
     if not (diagonal > 0).all():
         raise BadModel(f"xx must have a diagonal above -ridge, got {diagonal.min()} with the ridge")
@@ -348,10 +359,9 @@ def _inverse_root(precision: Array) -> Array:
     identity = np.eye(len(unit))
     for jitter in _JITTERS:
         try:
-            factor = np.linalg.cholesky(unit + jitter * identity)
+            return np.asarray(np.linalg.cholesky(unit + jitter * identity), dtype=np.float64), scale
         except np.linalg.LinAlgError:
             continue
-        return np.linalg.solve(factor, identity) * scale
     raise BadModel(f"xx must be positive definite with the prior's ridge, got {np.linalg.eigvalsh(unit)[0]}")
 
 

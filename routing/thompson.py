@@ -16,7 +16,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-from routing.linear_model import Array, BadModel, check_semidefinite, score, score_many
+from routing.errors import BadModel
+from routing.linear_model import Array, check_semidefinite
+from routing.scores import Scores
 from routing.types import TOTAL_BP
 
 
@@ -218,8 +220,7 @@ class Bandit:
     ) -> None:
         self.terms = terms
         self.width = int(means.shape[1])
-        self._means = means
-        self._covariances = covariances
+        self._scores = Scores(means, covariances)
         self._fixed = fixed
 
     @classmethod
@@ -263,7 +264,7 @@ class Bandit:
             return self._fixed
         if x.shape != (self.width,):
             raise BadModel(f"x must be of shape {(self.width,)}, got {x.shape}")
-        means, sds = score(self._means, self._covariances, x)
+        means, sds = self._scores.of(x)
         return self.terms.divide(best_of(means, sds).tolist())
 
     def shares_many(self, xs: Array) -> NDArray[np.int64]:
@@ -277,7 +278,7 @@ class Bandit:
         return np.concatenate([none, *blocks])
 
     def _block(self, xs: Array) -> NDArray[np.int64]:
-        means, sds = score_many(self._means, self._covariances, xs)
+        means, sds = self._scores.of_many(xs)
         return self.terms.divide_many(best_of(means, sds))
 
 

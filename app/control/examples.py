@@ -267,7 +267,7 @@ BANDIT: Example = {
     "floor": 100,
     "caps": {"gbm-v7": 5_000},
     "discount": 0.99,
-    "warm_up": 100,
+    "warm_up": 20,
     "learning_since": _AT,
     "learned_at": _AT,
     "pending": {"decisions": 1_200, "first_due": _AT},

@@ -214,7 +214,7 @@ class SplitDocument(Document):
     )
     warm_up: StrictInt | None = Field(
         default=None,
-        description="An arm with fewer mature rewards has a uniform share; by default 100.",
+        description="An arm with fewer mature rewards has a uniform share; by default 20.",
     )
     apprentice: StrictBool | None = Field(
         default=None, description="The champion answers, while the bandit learns and is compared with it."

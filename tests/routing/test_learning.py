@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from random import Random
 from typing import Any
 
@@ -18,9 +19,10 @@ from routing.bandit import BanditTerms, Learned, Posterior
 from routing.bucketing import bucket, unit_hash
 from routing.claims import Claims, decision_id
 from routing.context import Encoder
+from routing.errors import BadModel
 from routing.features import Feature, FeatureType, Source, SourceKind
 from routing.learning import bandit_of, learned_of, models_of
-from routing.linear_model import BadModel, Sums
+from routing.linear_model import DAY_MS, Sums
 from routing.rules import Condition, Op, Override
 from routing.types import TOTAL_BP, Arm, Match, Reason, Role, Route, Share
 
@@ -213,6 +215,50 @@ def test_a_bandit_needs_no_context() -> None:
     one, two = (Sums.empty(1).plus_many(xs, draws.normal(mean, 1, 500), 0, 1.0) for mean in (5.0, 6.0))
     answer = ask(Plan(route(learned_of({1: one, 2: two}, 1.0, 0, 0), context=())), None)
     assert dict(answer.probabilities) == {1: 100, 2: 9_900}
+
+
+Lesson = tuple[int, bool, float, int]
+"""Arm, whether from Germany, reward, time."""
+
+euros = st.integers(-500, 500).map(lambda cents: cents / 100)
+lessons = st.tuples(st.integers(1, 3), st.booleans(), euros, st.integers(0, 30 * DAY_MS))
+
+
+def taught(log: Sequence[Lesson], gamma: float) -> dict[int, Sums]:
+    """What a learner knows of these rewards, told one by one: of which arm, in which country, when."""
+    known: dict[int, Sums] = {}
+    for arm_id, is_german, reward, at_ms in log:
+        x = ENCODER.encode(GERMAN if is_german else FRENCH)
+        known[arm_id] = known.get(arm_id, Sums.empty(ENCODER.width)).plus(x, reward, at_ms, gamma)
+    return known
+
+
+def merged(one: Mapping[int, Sums], two: Mapping[int, Sums], gamma: float) -> dict[int, Sums]:
+    """What two learners know together."""
+    none = Sums.empty(ENCODER.width)
+    return {k: one.get(k, none).merge(two.get(k, none), gamma) for k in {**two, **one}}
+
+
+@given(
+    log=st.lists(lessons, min_size=1, max_size=20),
+    gamma=st.sampled_from([1.0, 0.8]),
+    order=st.randoms(use_true_random=False),
+    cut=st.integers(0, 20),
+)
+def test_neither_delay_nor_order_nor_learners_change_what_is_believed(
+    log: list[Lesson], gamma: float, order: Random, cut: int
+) -> None:
+    """The same posterior, its prior included, whichever rewards were late and whoever learnt of them."""
+    late = log.copy()
+    order.shuffle(late)
+    expected = models_of(taught(log, gamma), gamma)
+    got = models_of(merged(taught(late[:cut], gamma), taught(late[cut:], gamma), gamma), gamma)
+    assert got.keys() == expected.keys()
+    for arm_id, model in expected.items():
+        size = float(np.sqrt(model.noise))
+        assert got[arm_id].mean == pytest.approx(model.mean, rel=1e-9, abs=1e-6 * size + 1e-12)
+        assert got[arm_id].covariance == pytest.approx(model.covariance, rel=1e-6, abs=1e-9 * size**2)
+        assert got[arm_id].noise == pytest.approx(model.noise, rel=1e-6)
 
 
 def test_models_are_as_of_the_latest_reward_of_all() -> None:

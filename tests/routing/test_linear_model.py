@@ -14,21 +14,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from routing.errors import RoutingError
+from routing.errors import BadModel, RoutingError
 from routing.linear_model import (
     DAY_MS,
     ArmModel,
     Array,
-    BadModel,
     Prior,
     Sums,
     check_semidefinite,
     posterior,
-    score,
-    score_many,
 )
+from tests.routing.samples import WIDTH, of, sample
 
-WIDTH = 3
 Reward = tuple[tuple[float, ...], float, int]
 
 numbers = st.floats(-10, 10, allow_subnormal=False).map(lambda value: round(value, 3))
@@ -53,18 +50,6 @@ def batch(log: Sequence[Reward], gamma: float) -> Sums:
     """All at once."""
     xs, ys, times = (np.array(column) for column in zip(*log, strict=True))
     return Sums.empty(WIDTH).plus_many(xs, ys, times, gamma)
-
-
-def sample(seed: int, n: int, width: int = WIDTH, noise: float = 1.0) -> tuple[Array, Array]:
-    """Contexts with an intercept, and rewards that are linear in them."""
-    draw = np.random.default_rng(seed)
-    xs = np.column_stack([np.ones(n), draw.normal(size=(n, width - 1))])
-    return xs, xs @ draw.normal(size=width) + noise * draw.normal(size=n)
-
-
-def of(xs: Array, ys: Array, gamma: float = 1.0) -> Sums:
-    """The sums of rewards of one time."""
-    return Sums.empty(xs.shape[1]).plus_many(xs, ys, 0, gamma)
 
 
 @given(log=logs, gamma=gammas)
@@ -321,26 +306,6 @@ def test_without_rewards_the_posterior_is_the_prior() -> None:
         assert [model.noise, model.df] == pytest.approx([3, 18])
 
 
-def test_an_arm_without_a_conversion_is_not_taken_to_be_certain() -> None:
-    """After 40 zeros where 5 % convert it is believed to be as vague as any, within a fifth."""
-    arms = [
-        of(np.ones((n, 1)), np.repeat([1.0, 0.0], [hits, n - hits])) for n, hits in ((1_000, 50), (40, 0))
-    ]
-    models = [posterior(arm, Prior.pooled(arms)) for arm in arms]
-    assert models[1].mean[0] < 0.002
-    assert np.sqrt(models[1].covariance[0, 0]) == pytest.approx(np.sqrt(0.05 * 0.95 / 40), rel=0.2)
-
-
-@given(seed=st.integers(0, 10**6), unit=st.floats(1e-3, 1e3), shift=st.floats(-10, 10))
-def test_the_units_of_the_reward_do_not_matter(seed: int, unit: float, shift: float) -> None:
-    """In cents instead of euros, or with a bonus for everybody, the same is believed in the new units."""
-    xs, ys = sample(seed, 30)
-    one, two = (posterior(sums, Prior.pooled([sums])) for sums in (of(xs, ys), of(xs, unit * (ys + shift))))
-    assert two.mean == pytest.approx(unit * (one.mean + shift * np.eye(WIDTH)[0]), rel=1e-6, abs=1e-6 * unit)
-    assert two.noise == pytest.approx(unit**2 * one.noise, rel=1e-6)
-    assert two.covariance == pytest.approx(unit**2 * one.covariance, rel=1e-6, abs=1e-9 * unit**2)
-
-
 @pytest.mark.parametrize("level", [0.5, 0.9, 0.99])
 def test_an_interval_holds_what_it_says(level: float) -> None:
     """Of 2,000 coefficients drawn from the prior, with seven rewards each, within 4 standard errors."""
@@ -382,68 +347,9 @@ def test_a_precision_that_is_none_is_refused(xx: Array, message: str) -> None:
         posterior(replace(Sums.empty(WIDTH), xx=xx), Prior(0.0, 1.0))
 
 
-def test_the_prior_has_the_rewards_own_scale() -> None:
-    """Mean and variance of all arms' rewards together."""
-    (xs, ys), (us, vs) = sample(9, 30), sample(10, 50)
-    prior = Prior.pooled([of(xs, ys), Sums.empty(WIDTH), of(us, vs)], ridge=3.0)
-    everyone = np.concatenate([ys, vs])
-    assert [prior.mean, prior.variance] == pytest.approx([everyone.mean(), everyone.var()])
-    assert (prior.ridge, prior.shape) == (3.0, 50.0)
-
-
-@pytest.mark.parametrize(
-    ("ys", "mean", "variance"), [([], 0, 1), ([0, 0, 0], 0, 1), ([5, 5, 5], 5, 25), ([-0.1] * 9, -0.1, 0.01)]
-)
-def test_rewards_without_a_scale_get_one(ys: list[float], mean: float, variance: float) -> None:
-    """Nothing, or always the same: a prior under which arms stay about even."""
-    prior = Prior.pooled([Sums.empty(1).plus_many(np.ones((len(ys), 1)), ys, 0, 1.0)])
-    assert [prior.mean, prior.variance] == pytest.approx([mean, variance])
-
-
-def test_arms_as_of_different_times_have_no_common_prior() -> None:
-    """Their weights cannot be compared, so they are refused; arms without rewards do not matter."""
-    one = Sums.empty(1).plus([1.0], 1.0, 5, 0.9)
-    two = Sums.empty(1).plus([1.0], 2.0, 9, 0.9)
-    with pytest.raises(BadModel, match=r"as_of_ms must be the same for all arms, got \[5, 9\]"):
-        Prior.pooled([one, two, Sums.empty(1)])
-    assert Prior.pooled([one.decayed(9, 0.9), two]).mean == pytest.approx(1.5, abs=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"mean": float("nan")}, "mean must be finite, got nan"),
-        ({"variance": 0.0}, "variance must be finite and above 0, got 0.0"),
-        ({"ridge": -1.0}, "ridge must be finite and above 0, got -1.0"),
-        ({"shape": 1.0}, "shape must be finite and above 1, got 1.0"),
-        ({"variance": float("inf")}, "variance must be finite and above 0, got inf"),
-    ],
-)
-def test_a_prior_that_is_none_is_refused(change: dict[str, float], message: str) -> None:
-    """The refusal names field, bound and value."""
-    with pytest.raises(BadModel, match=message):
-        Prior(**{"mean": 0.0, "variance": 1.0, **change})
-
-
 @pytest.mark.parametrize("level", [0.0, 1.0, -0.5, float("nan")])
 def test_an_interval_of_no_level_is_refused(level: float) -> None:
     """It must lie strictly between 0 and 1."""
     model = ArmModel(np.zeros(1), np.eye(1), 1.0, 4.0, 0.0)
     with pytest.raises(BadModel, match=r"level must be in \(0, 1\), got"):
         model.interval(level)
-
-
-@given(seed=st.integers(0, 10**6), arms=st.integers(1, 5), rows=st.integers(1, 4))
-def test_scores_are_the_moments_of_the_expected_reward(seed: int, arms: int, rows: int) -> None:
-    """xᵀm and √(xᵀCx), one context at a time and many at once."""
-    draw = np.random.default_rng(seed)
-    roots = draw.normal(size=(arms, WIDTH, WIDTH))
-    means, covariances = draw.normal(size=(arms, WIDTH)), roots @ roots.transpose(0, 2, 1)
-    xs = draw.normal(size=(rows, WIDTH))
-    many = score_many(means, covariances, xs)
-    for row, x in enumerate(xs):
-        one = score(means, covariances, x)
-        assert one[0] == pytest.approx([x @ mean for mean in means])
-        assert one[1] == pytest.approx([np.sqrt(x @ covariance @ x) for covariance in covariances])
-        assert many[0][row] == pytest.approx(one[0])
-        assert many[1][row] == pytest.approx(one[1])

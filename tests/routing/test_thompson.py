@@ -11,7 +11,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy import special
 
-from routing.linear_model import Array, BadModel
+from routing.errors import BadModel
+from routing.linear_model import Array
 from routing.thompson import best_beta, best_of
 
 scores = st.floats(-3, 3)

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from routing.linear_model import Array, BadModel, Prior, Sums, posterior
+from routing.errors import BadModel
+from routing.linear_model import Array, Prior, Sums, posterior
 from routing.thompson import Bandit, Terms, best_beta, best_of, check_bounds, shares, shares_of_many, warm
 from routing.types import TOTAL_BP
 

@@ -21,6 +21,8 @@ from routing.types import TOTAL_BP
 
 INTERCEPT = np.ones(1)
 ITEMS = 10
+LAST_TEN = slice(20, 30), slice(50, 60)
+"""Days before a turn on day 30, and of 60."""
 
 
 def terms(arms: int, floor_bp: int = 0) -> Terms:
@@ -177,20 +179,36 @@ class LinearWorld:
     def drawn(cls, seed: int, arms: int = 3) -> LinearWorld:
         return cls(np.random.default_rng(seed).normal(0, 0.3, (arms, 10)), 1.0)
 
-    def losses(self, seed: int, steps: int, batch: int = 500, contextual: bool = True) -> Array:
-        """Regret until the end of each batch, of a bandit that sees the context or does not."""
+    def losses(
+        self,
+        seed: int,
+        steps: int,
+        batch: int = 500,
+        contextual: bool = True,
+        gamma: float = 1.0,
+        turn: int | None = None,
+    ) -> Array:
+        """Regret until the end of each batch, of a bandit that sees the context or does not.
+
+        A batch is a day, after which a reward weighs γ. From the day `turn` on each arm is what its neighbour
+        was.
+        """
         draw = np.random.default_rng(seed)
         sums = [Sums.empty(10 if contextual else 1) for _ in self.coefficients]
         lost = []
-        for _ in range(steps // batch):
+        for day in range(steps // batch):
             xs = np.column_stack([np.ones(batch), draw.uniform(-1, 1, (batch, 9))])
-            expected = xs @ self.coefficients.T
+            turned = turn is not None and day >= turn
+            expected = xs @ np.roll(self.coefficients, int(turned), axis=0).T
             seen = xs if contextual else xs[:, :1]
-            shares = bandit_of(sums).shares_many(seen)
+            shares = bandit_of([arm.decayed(day * DAY_MS, gamma) for arm in sums]).shares_many(seen)
             arms = (draw.integers(0, TOTAL_BP, batch)[:, None] >= np.cumsum(shares, axis=1)).sum(axis=1)
             ys = expected[np.arange(batch), arms] + self.noise * draw.normal(size=batch)
             lost.append(float(np.sum(expected.max(axis=1) - expected[np.arange(batch), arms])))
-            sums = [arm.plus_many(seen[arms == k], ys[arms == k], 0, 1.0) for k, arm in enumerate(sums)]
+            sums = [
+                arm.plus_many(seen[arms == k], ys[arms == k], day * DAY_MS, gamma)
+                for k, arm in enumerate(sums)
+            ]
         return np.cumsum(lost)
 
 
@@ -228,6 +246,28 @@ def test_a_discount_follows_a_change() -> None:
             after += float(asked @ (rates.max() - rates)) * (day >= 30)
         lost[gamma] = after
     assert lost[0.8] < lost[1.0] / 3
+
+
+def test_a_discount_recovers_in_every_context() -> None:
+    """Where the best arm depends on the context, and after 30 of 60 days each arm is what its neighbour was:
+    with γ = 0.8 a day the last ten days cost at most 1.5 times what the last ten before the turn did, and all
+    30 after it less than a third of what they do without a discount, which has not recovered: its last ten
+    days cost ten times as much as before. Means of three worlds.
+    """
+    days = {
+        gamma: np.mean(
+            [
+                np.diff(LinearWorld.drawn(seed).losses(seed, 12_000, 200, gamma=gamma, turn=30), prepend=0)
+                for seed in range(3)
+            ],
+            axis=0,
+        )
+        for gamma in (0.8, 1.0)
+    }
+    before, after = ({gamma: np.sum(each[part]) for gamma, each in days.items()} for part in LAST_TEN)
+    assert after[0.8] <= 1.5 * before[0.8]
+    assert after[1.0] > 10 * before[1.0]
+    assert np.sum(days[0.8][30:]) < np.sum(days[1.0][30:]) / 3
 
 
 @pytest.mark.parametrize("arms", [2, 3, 5])

@@ -185,7 +185,7 @@ async def test_what_evidence_is_counted_by_stays_during_a_trial(
 
 async def test_whether_units_keep_their_arms_stays_during_a_trial(stage: Stage) -> None:
     """For how long may change: who was drawn by which shares is counted as before."""
-    unit = {"unit": {"header": "X-User-Id"}}
+    unit: Json = {"unit": {"header": "X-User-Id"}}
     await stage.put(document(**unit, stickiness={"mode": "first_arm"}))
     answer = await stage.put(document(**unit))
     assert answer.status_code == 409

@@ -261,7 +261,7 @@ async def test_a_bandit_takes_the_traffic_over(ads: Stage) -> None:
         "floor": 100,
         "cap": {"new": 2_000},
         "discount": 1.0,
-        "warm_up": 100,
+        "warm_up": 20,
         "apprentice": False,
     }
     entry = (await ads.timeline())[-1]
