@@ -1,4 +1,5 @@
-"""Does a request cost more with more routes, arms, overrides, or with a bandit? The worker's processor time.
+"""Does a request cost more with more routes, arms, overrides, with what users keep, or with a bandit? The
+worker's processor time.
 
 The load is the same at every size that is compared. With more routes it goes to one of them; where all are
 busy there are also more connections to the arms, which is another thing, and has a figure of its own.
@@ -18,7 +19,7 @@ from benchmarks.endpoint import endpoints
 from benchmarks.figures import Finding, Gap, MeasurementFailed, figure, ratio
 from benchmarks.gateway import Gateway, gateway, is_accounted
 from benchmarks.plan import Plan
-from benchmarks.routes import even_arms, pinned, target, thompson, two_arms
+from benchmarks.routes import even_arms, kept, pinned, target, thompson, two_arms
 from routing.snapshot import Snapshot
 from routing.types import Reason
 
@@ -49,7 +50,7 @@ def measure(plan: Plan) -> list[Finding]:
     if not is_accounted():
         return [Gap(name="cost of a request", why="this system has no /proc, which says what a process used")]
     with endpoints(plan.place("endpoint")) as ports:
-        kinds = [_counts(plan, ports), _overrides(plan, ports), _features(plan, ports)]
+        kinds = [_counts(plan, ports), _overrides(plan, ports), _kept(plan, ports), _features(plan, ports)]
         return [finding for kind in kinds for finding in _findings(plan, list(kind))]
 
 
@@ -76,6 +77,14 @@ def _overrides(plan: Plan, ports: Sequence[int]) -> Iterator[_Size]:
     yield _Size(f"{some}, none holds", pinned(ports, OVERRIDES), requests, base=none)
     last = pinned(ports, OVERRIDES, last_holds=True)
     yield _Size(f"{some}, the last one holds", last, requests, Reason.OVERRIDE, none)
+
+
+def _kept(plan: Plan, ports: Sequence[int]) -> Iterator[_Size]:
+    """Once the worker knows its users, which it has asked the store for in the seconds before."""
+    requests = calls.scores(plan.folder / "kept.calls")
+    by_hash = "arms by hash"
+    yield _Size(by_hash, two_arms(ports), requests)
+    yield _Size("first arms kept", kept(ports), requests, base=by_hash)
 
 
 def _features(plan: Plan, ports: Sequence[int]) -> Iterator[_Size]:

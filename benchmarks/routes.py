@@ -51,6 +51,11 @@ def thompson(ports: Sequence[int], features: Sequence[Feature]) -> Snapshot:
     return _snapshot([replace(route, context=tuple(features), bandit=BanditTerms(learned=learned))])
 
 
+def kept(ports: Sequence[int]) -> Snapshot:
+    """One route with two arms as above, whose users keep the first one that they got."""
+    return _snapshot([replace(_route(1, ports, (9_000, TOTAL_BP), None), first_arm_ms=_DAY_MS)])
+
+
 def target(number: int) -> str:
     """The path of a route by its number, from 1 on."""
     return "/r/bench" if number == 1 else f"/r/bench-{number}"
