@@ -35,6 +35,9 @@ APART = 4.0
 MATERIAL = 0.02
 """Standard deviations of the rewards below which nothing is said of it: in a long log the least is sure."""
 
+RELATIVE = 0.1
+"""Part of the value from which on it is said all the same: of rare rewards the deviation is many times it."""
+
 FEW_DF = 20.0
 """Degrees of freedom of a standard error below which a normal interval is called doubtful."""
 
@@ -358,13 +361,14 @@ def _about_methods(found: Mapping[Method, Estimate]) -> Iterator[str]:
     """What it means when two methods that should agree do not. Clipped weights need not agree.
 
     They disagree where their values are more than 4 standard errors of the difference apart, and by at least
-    0.02 standard deviations of the rewards: a difference that is sure and does not matter is no warning.
+    0.02 standard deviations of the rewards, or a tenth of the value: a difference that is sure and does not
+    matter is no warning.
     """
     robust = found[Method.DOUBLY_ROBUST]
     meanings = {Method.DIRECT: "the reward model misses something"}
     if not robust.clipped_share:
         meanings[Method.IPS] = "the weights do not balance what the model sees, so propensities are in doubt"
-    least = MATERIAL * float(np.std(robust.log.rewards))
+    least = min(MATERIAL * float(np.std(robust.log.rewards)), RELATIVE * abs(robust.value))
     for method, meaning in meanings.items():
         apart = difference(found[method], robust)
         is_sure = abs(apart.value) > APART * apart.standard_error + _ROUNDING * abs(robust.value)

@@ -58,6 +58,12 @@ def refusal(expression: str) -> str | None:
     return compiled if isinstance(compiled, str) else None
 
 
+def size_of(expression: str) -> int:
+    """What an expression compiles to, in instructions of RE2; 0 where there is a `refusal` of it."""
+    compiled = _compiled(expression)
+    return 0 if isinstance(compiled, str) else _instructions(compiled)
+
+
 def is_found(pattern: Pattern, text: str) -> bool:
     """Whether it is found anywhere in the first 1,024 characters; `^` and `$` stand for their ends."""
     return pattern.search(_beginning(text)) is not None
@@ -99,6 +105,10 @@ def _options(re2: Any) -> Any:
     return options
 
 
+def _instructions(compiled: Any) -> int:
+    return max(int(compiled.programsize), int(compiled.reverseprogramsize))
+
+
 @lru_cache(maxsize=1_024)
 def _compiled(expression: str) -> Pattern | str:
     re2 = import_module("re2")
@@ -106,7 +116,7 @@ def _compiled(expression: str) -> Pattern | str:
         compiled = re2.compile(expression.encode("utf-8", "surrogatepass"), _options(re2))
     except re2.error as error:
         return f"must be a regular expression of RE2 ({error.args[0].decode(errors='replace')})"
-    size = max(compiled.programsize, compiled.reverseprogramsize)
+    size = _instructions(compiled)
     if size > MAX_INSTRUCTIONS:
         return f"must compile to at most {MAX_INSTRUCTIONS} instructions of RE2 ({size})"
     found: Pattern = compiled

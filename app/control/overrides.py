@@ -20,6 +20,7 @@ from app.db.routes import StoredRoute
 from policies.errors import BadSpec
 from routing.features import Value
 from routing.overrides import problems_of
+from routing.patterns import size_of
 from routing.rules import TOTAL_SHARE_BP, Condition, Op
 from routing.types import SERVING
 
@@ -34,7 +35,10 @@ MOST_BYTES = 512 * 1024
 """How many bytes of JSON one may come to: all of it is written to the timeline when it begins and ends."""
 
 MOST_EXPRESSIONS = 100
-"""How many conditions with `matches` a route may have: what the worst of them cost a request adds up."""
+"""How many conditions with `matches` a route may have."""
+
+MOST_INSTRUCTIONS = 5_000
+"""What they may compile to together: what the worst of them cost a request adds up, to some milliseconds."""
 
 _NEVER = Matched(0, 0, None)
 _CONTEXT = "context."
@@ -181,21 +185,28 @@ def require_room(room: Room, wanted: StoredOverride) -> None:
         raise BadSpec("when", f"{bound}, got {characters}")
 
 
-def expressions(override: StoredOverride) -> int:
-    """How many of its conditions hold a regular expression."""
-    return sum(condition.op is Op.MATCHES for condition in override.when)
-
-
 def require_few_expressions(others: Iterable[StoredOverride], wanted: StoredOverride) -> None:
-    """Refuse one with expressions where the route's overrides have as many as they may have.
+    """Refuse one with expressions where the route's overrides have as many, or as large ones, as they may.
 
     Raises:
         BadSpec: so it is.
     """
-    if (count := expressions(wanted) + sum(map(expressions, others))) > MOST_EXPRESSIONS:
+    found = expressions_of(wanted)
+    if not found:
+        return
+    every = [*found, *(expression for other in others for expression in expressions_of(other))]
+    with_others = "with those of the route's other overrides"
+    if (count := len(every)) > MOST_EXPRESSIONS:
         bound = f"must hold at most {MOST_EXPRESSIONS} conditions with matches"
-        others_too = "with those of the route's other overrides"
-        raise BadSpec("when", f"{bound} {others_too}, got {count}: remove some first")
+        raise BadSpec("when", f"{bound} {with_others}, got {count}: remove some first")
+    if (size := sum(map(size_of, every))) > MOST_INSTRUCTIONS:
+        bound = f"must hold expressions of at most {MOST_INSTRUCTIONS} instructions of RE2"
+        raise BadSpec("when", f"{bound} {with_others}, got {size}: make them shorter, or remove some")
+
+
+def expressions_of(override: StoredOverride) -> list[str]:
+    """The regular expressions of its conditions."""
+    return [str(condition.values[0]) for condition in override.when if condition.op is Op.MATCHES]
 
 
 def override_view(

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import msgspec
-from sqlalchemy import bindparam, func, insert, select, update
+from sqlalchemy import Insert, bindparam, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.session import upsert
@@ -61,7 +61,19 @@ async def complete_decisions(connection: AsyncConnection, events: Sequence[Decis
 
 
 async def insert_contexts(connection: AsyncConnection, events: Sequence[DecisionEvent]) -> None:
-    """Write the contexts of decisions that are here. Of several of a decision the first one stands."""
+    """Write the contexts of decisions that are here. Of several of a decision the first one stands.
+
+    But what a worker has seen itself stands in place of what somebody has said of it, whichever came first.
+    """
+    told = [event for event in events if event.confirmed]
+    statement = upsert(connection, contexts)
+    seen = {name: statement.excluded[name] for name in ("schema_version", "features")}
+    await _insert(statement.on_conflict_do_nothing(index_elements=["decision_id"]), connection, told)
+    own = [event for event in events if not event.confirmed]
+    await _insert(statement.on_conflict_do_update(index_elements=["decision_id"], set_=seen), connection, own)
+
+
+async def _insert(statement: Insert, connection: AsyncConnection, events: Sequence[DecisionEvent]) -> None:
     rows = {
         decision_id(event.decision): {
             "decision_id": decision_id(event.decision),
@@ -73,7 +85,6 @@ async def insert_contexts(connection: AsyncConnection, events: Sequence[Decision
         if event.context is not None
     }
     if rows:
-        statement = upsert(connection, contexts).on_conflict_do_nothing(index_elements=["decision_id"])
         await connection.execute(statement, list(rows.values()))
 
 

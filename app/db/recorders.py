@@ -2,20 +2,29 @@
 
 Each recorder says so of the spools in its folder, and of all together the earliest moment holds. A spool
 whose worker has died is read to its end like any other, and one that nobody writes to has nothing more: they
-hold nothing back. Spools that cannot be read do, and so does a recorder that is not heard of, for a day.
+hold nothing back. Spools that cannot be read do, and so does a recorder that is not heard of, for an hour.
 """
 
 from __future__ import annotations
 
-from sqlalchemy import delete, func, select
+from typing import NamedTuple
+
+from sqlalchemy import delete, exists, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.session import upsert
 from app.db.tables import recorders
-from policies.days import CALENDAR_DAY_MS
 
-GONE_MS = CALENDAR_DAY_MS
+GONE_MS = 3_600_000
 """A recorder that is not heard of for so long is gone, and whatever its spools still hold comes late."""
+
+
+class Mark(NamedTuple):
+    """Up to when a recorder has everything, and when it was last heard of (Unix ms)."""
+
+    recorder_id: str
+    through_ms: int
+    heard_at_ms: int
 
 
 async def note(
@@ -32,11 +41,20 @@ async def note(
 
 
 async def forget(connection: AsyncConnection, recorder_id: str) -> None:
-    """One whose folder is recorded, and nobody writes to any more, holds nothing back."""
-    await connection.execute(delete(recorders).where(recorders.c.id == recorder_id))
+    """One whose folder is recorded, and nobody writes to any more, holds nothing back. The last one stays."""
+    other = recorders.alias()
+    has_others = exists(select(other.c.id).where(other.c.id != recorder_id))
+    await connection.execute(delete(recorders).where(recorders.c.id == recorder_id, has_others))
+
+
+async def slowest(connection: AsyncConnection) -> Mark | None:
+    """For whom all others wait; None: nobody has recorded anything yet."""
+    query = select(recorders.c.id, recorders.c.through_ms, recorders.c.heard_at_ms)
+    row = (await connection.execute(query.order_by(recorders.c.through_ms).limit(1))).first()
+    return None if row is None else Mark(*row)
 
 
 async def recorded_through(connection: AsyncConnection) -> int:
     """All events before this moment are in the database (Unix ms); 0: who knows."""
-    earliest = func.coalesce(func.min(recorders.c.through_ms), 0)
-    return int((await connection.execute(select(earliest))).scalar_one())
+    mark = await slowest(connection)
+    return 0 if mark is None else mark.through_ms

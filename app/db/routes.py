@@ -86,6 +86,13 @@ async def load_by_id(connection: AsyncConnection, route_ids: Collection[int]) ->
     return {route.id: route for route in found}
 
 
+async def hold_by_id(connection: AsyncConnection, route_ids: Collection[int]) -> dict[int, StoredRoute]:
+    """The same; what is declared of them stays as it is until the transaction ends."""
+    query = select(routes.c.id).where(routes.c.id.in_(route_ids)).order_by(routes.c.id)
+    await connection.execute(query.with_for_update(read=True))
+    return await load_by_id(connection, route_ids)
+
+
 async def find_route_id(connection: AsyncConnection, name: str) -> int:
     """The id of the route that has this name, or had it last.
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from app.clock import now_ms
 from app.db import bandits, decisions, overrides, recorders, rollups, shadows
-from app.db.routes import StoredRoute, load_by_id
+from app.db.routes import StoredRoute, hold_by_id
 from app.db.session import Connection, Database
 from app.events.spool import SpoolError
 from app.events.spool_reader import Batch, acknowledge, read_batch, spool_id
@@ -162,7 +162,7 @@ async def record(connection: Connection, events: Sequence[tuple[Event | None, in
     Events come with their sequence numbers.
     """
     readable = [(event, seq) for event, seq in events if event is not None]
-    routes = await load_by_id(connection, {event.decision.route_id for event, _ in readable})
+    routes = await hold_by_id(connection, {event.decision.route_id for event, _ in readable})
     usable = [(event, seq) for event, seq in readable if event.decision.route_id in routes]
     entry = _Entry(routes, Tally(), Counts(unreadable=len(events) - len(usable)))
     made = [event for event, _ in usable if isinstance(event, DecisionEvent)]
@@ -218,6 +218,7 @@ def _is_bare(event: Event) -> bool:
         latency_ms=None,
         schema=event.schema,
         context=event.context,
+        confirmed=event.confirmed,
     )
 
 

@@ -25,6 +25,7 @@ class DecisionEvent(msgspec.Struct, frozen=True, kw_only=True, array_like=True, 
     `context` holds the declared features that were there, read by the version `schema` of their declaration.
     `considered_bp`: with which probability a bandit that is an apprentice would have chosen the arm.
     `first_at_ms`: where the unit keeps the arm of an earlier decision, when that was (Unix ms).
+    `confirmed`: it is no worker's own account, but says that the decision of a bulk answer was put to use.
     """
 
     decision: Claims
@@ -37,6 +38,7 @@ class DecisionEvent(msgspec.Struct, frozen=True, kw_only=True, array_like=True, 
     context: Mapping[str, Value] | None = None
     considered_bp: int | None = None
     first_at_ms: int | None = None
+    confirmed: bool = False
 
 
 class OutcomeEvent(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="outcome"):

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 NO_SNAPSHOT = "no snapshot has been loaded yet"
 RETRY = b"Retry-After: 1\r\n"
 _BODILESS = (204, 304)
-_SLICE = 50
 
 
 class Refusal:
@@ -76,10 +75,12 @@ class Preflight(Refusal):
 class Endpoint:
     """A request to the gateway itself: answered once its whole body is there.
 
-    `is_shared`: whether pages of `cors_origins` may see the answer.
+    `is_shared`: whether pages of `cors_origins` may see the answer. `slice_size`: of many things so many are
+    worked on before others have their turn.
     """
 
     is_shared: ClassVar[bool] = False
+    slice_size: ClassVar[int] = 50
 
     def __init__(self, worker: Worker, client: ClientConnection, request: Request, limit_bytes: int) -> None:
         self.worker = worker
@@ -140,7 +141,7 @@ class Endpoint:
         self, count: int, work: Callable[[int, int], None], done: Callable[[], None], first: int = 0
     ) -> None:
         """Works on many things, from one index up to another at a time; in between others have their turn."""
-        end = min(first + _SLICE, count)
+        end = min(first + self.slice_size, count)
         work(first, end)
         if end < count:
             self.worker.loop.call_soon(self.in_slices, count, work, done, end)

@@ -47,6 +47,7 @@ def event_of(entry: object, table: RouteTable, now_ms: int, encoder_of: EncoderO
         latency_ms=None,
         schema=0 if encoder is None else encoder.version,
         context=None if encoder is None else encoder.read(exposure.context or {}),
+        confirmed=True,
     )
 
 

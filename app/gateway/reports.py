@@ -104,6 +104,7 @@ class Exposures(Reports):
     """
 
     name = "exposures"
+    slice_size = 5  # the context of one may take a millisecond to read
     accepted = "kingmaker_exposures_accepted_total"
     rejected = "kingmaker_exposures_rejected_total"
 

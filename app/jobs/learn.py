@@ -59,12 +59,12 @@ class Learner:
             DatabaseUnavailable: the database cannot be reached.
         """
         async with self._database.read() as connection:
-            routes = [route for route in await load_routes(connection) if route.spec.bandit is not None]
-            ids = [route.id for route in routes]
-            has_others = await bandits.has_others(connection, ids)
+            routes = await _with_bandits(connection)
+            has_others = await bandits.has_others(connection, [route.id for route in routes])
         if has_others:
             async with self._database.transaction() as connection:
-                await bandits.forget_others(connection, ids)
+                present = await _with_bandits(connection)
+                await bandits.forget_others(connection, [route.id for route in present])
         return sorted(routes, key=lambda route: (route.id <= self._last, route.id))
 
     async def learn(self, route: StoredRoute, seen_through_ms: int, now_ms: int) -> bool:
@@ -164,6 +164,10 @@ class Learner:
 
     def _is_checked(self, route_id: int, now_ms: int) -> bool:
         return 0 <= now_ms - self._checked_at_ms.get(route_id, 0) < CHECK_MS
+
+
+async def _with_bandits(connection: Connection) -> list[StoredRoute]:
+    return [route for route in await load_routes(connection) if route.spec.bandit is not None]
 
 
 async def _is_declared(connection: Connection, route: StoredRoute, lessons: Lessons) -> bool:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from app.clock import now_ms
 from app.db.errors import Conflict, DatabaseError, NotFound
-from app.db.recorders import recorded_through
+from app.db.recorders import Mark, slowest
 from app.db.routes import StoredRoute, load_routes
 from app.db.session import Database
 from app.events.recorder import Recorder
@@ -25,6 +25,9 @@ _log = logging.getLogger(__name__)
 
 RECORD_SECONDS = 0.5
 EVALUATE_SECONDS = 1.0
+BEHIND_MS = 60_000
+"""How far the record may be behind before it is said, and how often it is said then."""
+
 FORGET_MS = 3_600_000
 """How often old matches of overrides are looked for: those of an hour become old together."""
 
@@ -51,7 +54,8 @@ class Jobs:
     that a change whose author died before telling the gateways reaches them all the same. `is_last`: when the
     jobs are told to stop, the gateways that write to the data folder have ended.
 
-    Mutable state: `status`; `_forgot_ms`, when all old matches of overrides had been forgotten.
+    Mutable state: `status`; `_forgot_ms`, when all old matches of overrides had been forgotten;
+    `_told_at_ms`, when it was last said that the record is behind.
     """
 
     def __init__(
@@ -69,6 +73,7 @@ class Jobs:
         self._learner = Learner(database)
         self._publish = publish
         self._forgot_ms = 0
+        self._told_at_ms = 0
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until told to stop; then record once more, so that nothing waits for the next start."""
@@ -86,7 +91,7 @@ class Jobs:
         """
         asked_at_ms = now_ms()
         await self.record()
-        if asked_at_ms - self.status.evaluated_at_ms >= EVALUATE_SECONDS * 1000:
+        if not 0 <= asked_at_ms - self.status.evaluated_at_ms < EVALUATE_SECONDS * 1000:
             seen_through_ms = await self._seen_through()
             await self.evaluate(seen_through_ms)
             await self.learn(seen_through_ms)
@@ -164,8 +169,24 @@ class Jobs:
         """All events before this moment are in the database; 0: who knows, as while it cannot be reached."""
         with contextlib.suppress(DatabaseError):
             async with self._database.read() as connection:
-                return await recorded_through(connection)
+                mark = await slowest(connection)
+            if mark is not None:
+                self._tell_if_behind(mark)
+                return mark.through_ms
         return 0
+
+    def _tell_if_behind(self, mark: Mark) -> None:
+        """Whoever waits for verdicts is to find out for whom."""
+        at_ms = now_ms()
+        is_behind = mark.through_ms < at_ms - BEHIND_MS
+        if is_behind and not 0 <= at_ms - self._told_at_ms < BEHIND_MS:
+            self._told_at_ms = at_ms
+            fields = {
+                "recorder": mark.recorder_id,
+                "recorded_through_seconds_ago": (at_ms - mark.through_ms) // 1000,
+                "heard_of_seconds_ago": (at_ms - mark.heard_at_ms) // 1000,
+            }
+            _log.warning("record_is_behind", extra={"fields": fields})
 
     async def _evaluate_route(self, name: str, seen_through_ms: int) -> None:
         try:

@@ -20,7 +20,10 @@ from app.settings import BadSettings, Settings, prepare_data_dir
         ({"workers": 0}, r"workers must be in \[1, 256\], got 0"),
         ({"workers": 257}, r"workers must be in \[1, 256\], got 257"),
         ({"gateway_port": 9, "control_port": 9}, "gateway_port and control_port must differ, got 9 twice"),
-        ({"redis_url": "127.0.0.1:6379"}, "redis_url must begin with one of redis://, rediss://, unix://, got"),
+        (
+            {"redis_url": "127.0.0.1:6379"},
+            "redis_url must begin with one of redis://, rediss://, unix://, got",
+        ),
         ({"redis_url": "http://ann:secret@a/0"}, "unix://, got 'http://…@a/0'"),
     ],
 )

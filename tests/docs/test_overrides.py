@@ -18,6 +18,7 @@ from app.control.overrides import (
     MOST_BYTES,
     MOST_CHARACTERS,
     MOST_EXPRESSIONS,
+    MOST_INSTRUCTIONS,
     MOST_OVERRIDES,
     OverrideDocument,
 )
@@ -92,14 +93,14 @@ def test_the_body_that_is_shown_is_one() -> None:
 
 def test_the_limits_are_those_of_the_code() -> None:
     """Each number."""
-    assert [re.findall(r"[0-9][0-9,]*", row[1]) for row in _table("limit")] == [
+    assert [re.findall(r"\b[0-9]+(?:,[0-9]{3})*", row[1]) for row in _table("limit")] == [
         [f"{MOST_OVERRIDES:,}"],
         [f"{MAX_CONDITIONS:,}"],
         [f"{MAX_VALUES:,}"],
         [f"{MAX_CHARACTERS:,}"],
         [f"{MOST_BYTES:,}"],
         [f"{MOST_CHARACTERS:,}"],
-        [f"{MOST_EXPRESSIONS:,}"],
+        [f"{MOST_EXPRESSIONS:,}", f"{MOST_INSTRUCTIONS:,}"],
         ["1", f"{TOTAL_SHARE_BP:,}"],
         ["0", f"{MAX_PRIORITY:,}"],
     ]

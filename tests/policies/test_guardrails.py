@@ -139,8 +139,8 @@ def test_cohorts_have_the_mean_of_their_e_values() -> None:
 
 @pytest.mark.parametrize("better", list(Better))
 def test_cohorts_of_another_size_alarm_on_nothing(better: Better) -> None:
-    """Of 300 worlds without harm, looked at 50 times while a ramp goes from 10 to 50 %, at most 1 % are withdrawn,
-    give or take: the cohorts differ in their rates, as those who came early differ from those who came late."""
+    """Of 300 worlds without harm, looked at 50 times while a ramp goes from 10 to 50 %, at most 1 % are
+    withdrawn, give or take, though those who came early have other rates than those who came late."""
     draw = np.random.default_rng(3)
     alarms = 0
     for _ in range(300):

@@ -381,6 +381,18 @@ def test_what_is_surely_there_and_does_not_matter_is_not_said() -> None:
     assert missed.endswith("the reward model misses something")
 
 
+def test_of_rare_rewards_a_tenth_of_the_value_matters() -> None:
+    """Where a click is one in two thousand, half of the value is a hundredth of the clicks' deviation."""
+    random = np.random.default_rng(10)
+    bits = random.integers(0, 2, (500_000, 2))
+    arms = random.integers(0, 2, len(bits))
+    wanted = bits[:, 0] ^ bits[:, 1]
+    rewards = (random.random(len(bits)) < np.where(arms == wanted, 6e-4, 1e-4)).astype(np.float64)
+    log = Log(arms, rewards, np.full(len(bits), 0.5), 2, bits.astype(np.float64))
+    (missed,) = evaluate(log, np.eye(2)[wanted]).warnings
+    assert missed.endswith("the reward model misses something")
+
+
 def test_rewards_and_weights_of_any_size_are_judged() -> None:
     """Nothing overflows at the bounds that a log allows."""
     random = np.random.default_rng(9)

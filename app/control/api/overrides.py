@@ -18,7 +18,7 @@ from app.control.overrides import (
     OverrideDocument,
     Overrides,
     OverrideView,
-    expressions,
+    expressions_of,
     override_view,
     require_few_expressions,
     require_room,
@@ -51,7 +51,7 @@ async def add_override(
     async def add(connection: Connection, route: StoredRoute, at_ms: int) -> tuple[StoredRoute, Entry]:
         wanted = wanted_of(document, route, caller.name, expires_at_ms, at_ms)
         require_room(await overrides.room(connection, route.id), wanted)
-        if expressions(wanted):
+        if expressions_of(wanted):
             require_few_expressions(await overrides.live_overrides(connection, route.id), wanted)
         override = await overrides.insert_override(connection, route.id, wanted)
         made.append(override_view(override, route, at_ms))

@@ -244,6 +244,22 @@ async def test_a_route_has_only_so_many_expressions(ads: Stage) -> None:
     await made(ads, when=matching(16))
 
 
+async def test_a_route_has_only_so_large_expressions(ads: Stage) -> None:
+    """What they compile to adds up, as does what they cost a request; others are taken all the same."""
+
+    def slow(number: int) -> list[Json]:
+        return [{"attribute": "unit", "op": "matches", "values": [f"a[ab]{{149}}c{number}"]}]
+
+    taken = 0
+    while (answer := await ads.ask("POST", "/routes/ads/overrides", wanted(when=slow(taken)))).is_success:
+        taken += 1
+    assert 20 < taken < 50
+    said = faults(answer)["when"]
+    assert said.startswith("must hold expressions of at most 5000 instructions of RE2 with those of")
+    assert said.endswith("make them shorter, or remove some")
+    await made(ads)
+
+
 async def test_an_old_version_makes_and_removes_none(ads: Stage) -> None:
     """If-Match guards overrides too: 412, and nothing changes."""
     await made(ads)

@@ -243,16 +243,16 @@ def test_the_format_on_disk_never_changes() -> None:
     ]
     decision = made(claims(3))
     first = ["decision", said, 2, 200, False, 8.0]
-    assert msgspec.json.decode(encode(decision)) == [*first, None, 0, None, None, None]
+    assert msgspec.json.decode(encode(decision)) == [*first, None, 0, None, None, None, False]
     assert decode(msgspec.json.encode(first)) == decision
     known = made(
         claims(3), override_id=7, schema=5, context={"country": "DE", "hour": 7.5}, considered_bp=100
     )
     second = [*first, 7, 5, {"country": "DE", "hour": 7.5}, 100]
-    assert msgspec.json.decode(encode(known)) == [*second, None]
+    assert msgspec.json.decode(encode(known)) == [*second, None, False]
     assert decode(msgspec.json.encode(second)) == known
-    kept = msgspec.structs.replace(known, first_at_ms=9)
-    assert msgspec.json.decode(encode(kept)) == [*second, 9]
+    kept = msgspec.structs.replace(known, first_at_ms=9, confirmed=True)
+    assert msgspec.json.decode(encode(kept)) == [*second, 9, True]
     copy = copied(claims(3), primary=answered(2, status=None, failure="timeout", predictions={"score": None}))
     assert msgspec.json.decode(encode(copy)) == [
         *("shadow", said, 1_728_043_201_000, [3, 200, None, 8.0, "0" * 32, 2, {}]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from sqlalchemy import select
 
@@ -14,14 +15,27 @@ from tests.app.jobs.test_learning_from_exposures import confirmed
 @pytest.mark.parametrize("order", [1, -1])
 @pytest.mark.parametrize("at_once", [True, False])
 async def test_what_was_observed_is_recorded(sqlite: Database, order: int, at_once: bool) -> None:
-    """With one context, when a decision that was recorded by itself is confirmed with its context as well."""
+    """With the context that the worker saw, whatever somebody else says of it."""
     route = await open_school(sqlite, bandit_spec(context=(COUNTRY,)))
-    one, context = chosen(route), {"country": "DE"}
-    observed = decided(route, one, context, considered_bp=7, latency_ms=3.0)
-    events = [confirmed(route, one, context), observed][::order]
+    one = chosen(route)
+    observed = decided(route, one, {"country": "DE"}, considered_bp=7, latency_ms=3.0)
+    events = [confirmed(route, one, {"country": "FR"}), observed][::order]
     for number, some in enumerate([events] if at_once else [[event] for event in events]):
         await log(sqlite, *some, spool=f"{number:032x}")
     async with sqlite.read() as connection:
         row = (await connection.execute(select(decisions))).one()
         features = (await connection.scalars(select(contexts.c.features))).all()
     assert (row.considered_bp, row.latency_ms, features) == (7, 3.0, ['{"country":"DE"}'])
+
+
+@pytest.mark.parametrize("order", [1, -1])
+async def test_what_was_asked_for_by_itself_keeps_its_context(database: Database, order: int) -> None:
+    """Of that, too, there is an account of the worker's own, which is no longer than a confirmation."""
+    route = await open_school(database, bandit_spec(context=(COUNTRY,)))
+    one = chosen(route)
+    asked = msgspec.structs.replace(confirmed(route, one, {"country": "DE"}), confirmed=False)
+    for number, event in enumerate([confirmed(route, one, {"country": "FR"}), asked][::order]):
+        await log(database, event, spool=f"{number:032x}")
+    async with database.read() as connection:
+        features = (await connection.scalars(select(contexts.c.features))).all()
+    assert features == ['{"country":"DE"}']
