@@ -26,6 +26,11 @@ MOST_DECISIONS = 100_000
 LIMIT_DECISIONS = 500_000
 """The greatest number that may be asked for."""
 
+_MEANINGS = {
+    "not_drawn": "one arm had everything, as in STATIC decisions, or somebody asked for one: only decisions "
+    "whose arm was drawn, by weights or by a bandit, tell of other choices",
+}
+
 MOST_CELLS = 20_000_000
 """Of the squares that the reward models of all folds and arms take: 160 MB."""
 
@@ -120,8 +125,14 @@ def _check_size(evidence: Evidence) -> None:
     try:
         check_size(evidence.log)
     except CannotJudge as error:
-        left_out = ", ".join(f"{n} {why}" for why, n in evidence.left_out.items())
+        left_out = ", ".join(f"{n} {_told(why)}" for why, n in evidence.left_out.items())
         raise CannotJudge(error.reason, f"{error}; left out: {left_out or 'none'}") from error
+
+
+def _told(why: str) -> str:
+    """Why decisions were left out, and what that means, unless the word says it."""
+    meaning = _MEANINGS.get(why)
+    return why if meaning is None else f"{why} ({meaning})"
 
 
 def _check_folds(folds: int, spec: RouteSpec) -> None:

@@ -12,6 +12,10 @@ from app.gateway.settings import GatewaySettings
 
 DEFAULT_DATA_DIR = Path("kingmaker-data")
 REDIS_SCHEMES = ("redis", "rediss", "unix")
+_REDIS_FORM = (
+    "must be as redis://USER:PASSWORD@HOST:PORT/DATABASE or unix:///PATH, without a query, and with # in a "
+    "password as %23"
+)
 _MAX_WORKERS = 256
 
 
@@ -47,9 +51,8 @@ class Settings:
                 raise BadSettings(f"{name} must be in [0, 65535], got {getattr(self, name)}")
         if not 1 <= self.workers <= _MAX_WORKERS:
             raise BadSettings(f"workers must be in [1, {_MAX_WORKERS}], got {self.workers}")
-        if self.redis_url is not None and urlsplit(self.redis_url).scheme not in REDIS_SCHEMES:
-            schemes = ", ".join(f"{scheme}://" for scheme in REDIS_SCHEMES)
-            raise BadSettings(f"redis_url must begin with one of {schemes}, got {_shown(self.redis_url)!r}")
+        if self.redis_url is not None and (problem := _redis_problem(self.redis_url)) is not None:
+            raise BadSettings(f"redis_url {problem}")
         if "?" in str(self.data_dir):
             raise BadSettings(f"data_dir must not hold a question mark, got {str(self.data_dir)!r}")
         if self.gateway_port == self.control_port != 0:
@@ -61,10 +64,21 @@ class Settings:
         return self.database_url or f"sqlite:///{self.data_dir.absolute() / 'kingmaker.db'}"
 
 
-def _shown(url: str) -> str:
-    """A URL without what may be a secret."""
-    scheme, _, rest = url.rpartition("@")
-    return f"{scheme.partition('://')[0]}://…@{rest}" if scheme else rest
+def _redis_problem(url: str) -> str | None:
+    """Why this is no place of Redis. What it holds may be secret, so no more than its beginning is told."""
+    scheme, separator, _ = url.partition("://")
+    if not separator or scheme not in REDIS_SCHEMES:
+        bound = "must begin with one of " + ", ".join(f"{known}://" for known in REDIS_SCHEMES)
+        return f"{bound}, got {scheme if separator else 'none'}"
+    try:
+        parts = urlsplit(url)
+        sound = parts.port != 0 and not (parts.query or parts.fragment)
+    except ValueError:
+        return _REDIS_FORM
+    if scheme == "unix":
+        return None if sound and parts.path else _REDIS_FORM
+    database = parts.path.removeprefix("/")
+    return None if sound and parts.hostname and (not database or database.isdigit()) else _REDIS_FORM
 
 
 def prepare_data_dir(data_dir: Path) -> None:

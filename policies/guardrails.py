@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import exp
-from statistics import fmean
 from typing import NamedTuple
 
 import numpy as np
@@ -66,7 +65,8 @@ def breach(
     counts each time.
     """
     cohort = Cohort(champion, challenger, champion_share_bp, challenger_share_bp)
-    return breach_in(guardrail, (cohort,), better)
+    e_value = _e_value(guardrail, cohort, better)
+    return _reading(guardrail, e_value, champion, challenger)
 
 
 def breach_in(
@@ -74,13 +74,20 @@ def breach_in(
 ) -> GuardrailReading:
     """Read a guardrail over cohorts, each drawn by shares of its own, which units keep as shares change.
 
-    Each has its e-value as in `breach`; their mean is one too, whatever their dependence. Source: Vovk and
-    Wang, E-values: calibration, combination and applications, Annals of Statistics 49, 2021.
+    Each has its e-value Eₖ as in `breach`, in the order in which they began, as there may be ever more. Of
+    the K so far E = Σ Eₖ/k(k + 1) + 1/(K + 1) is one too: the weights sum to 1, and that of the cohorts to
+    come stands at the 1 with which they begin. Source: Vovk and Wang, E-values: calibration, combination and
+    applications, Annals of Statistics 49, 2021 (weighted means, whatever their dependence).
     """
-    logs = [_log_e(guardrail, cohort, better) for cohort in cohorts]
-    e_value = fmean(exp(min(log_e, _LARGEST_LOG)) for log_e in logs)
+    e_value = 1 / (len(cohorts) + 1) + sum(
+        _e_value(guardrail, cohort, better) / (k * (k + 1)) for k, cohort in enumerate(cohorts, 1)
+    )
     champion = sum((cohort.champion for cohort in cohorts), Sums())
     challenger = sum((cohort.challenger for cohort in cohorts), Sums())
+    return _reading(guardrail, e_value, champion, challenger)
+
+
+def _reading(guardrail: Guardrail, e_value: float, champion: Sums, challenger: Sums) -> GuardrailReading:
     limit = round(1 / (1 - guardrail.confidence), 9)
     enough = challenger.n >= guardrail.min_events
     return GuardrailReading(
@@ -94,7 +101,7 @@ def breach_in(
     )
 
 
-def _log_e(guardrail: Guardrail, cohort: Cohort, better: Better) -> float:
+def _e_value(guardrail: Guardrail, cohort: Cohort, better: Better) -> float:
     champion, challenger = cohort.champion, cohort.challenger
     if better is Better.LOWER:
         suspect, reference = challenger, champion
@@ -103,7 +110,7 @@ def _log_e(guardrail: Guardrail, cohort: Cohort, better: Better) -> float:
         suspect, reference = champion, challenger
         shares = cohort.champion_share_bp, cohort.challenger_share_bp
     odds = odds_of_traffic(shares, suspect.n, reference.n) * (1 + guardrail.max_relative_increase)
-    return float(log_e_value(suspect.total, reference.total, odds))
+    return exp(min(float(log_e_value(suspect.total, reference.total, odds)), _LARGEST_LOG))
 
 
 def odds_of_traffic(shares_bp: tuple[int, int], suspect: Real, reference: Real) -> Array:

@@ -18,12 +18,12 @@ from routing.conditions import Subject
 from routing.context import Encoder
 from routing.errors import BadModel, RoutingError
 from routing.features import Value
-from routing.first_arm import FirstArm
+from routing.first_arm import DRAWN, FirstArm
 from routing.learning import bandit_of
 from routing.overrides import Rules
 from routing.rules import Override
 from routing.thompson import Bandit
-from routing.types import SERVING, TOTAL_BP, Arm, Choice, Reason, Route, certain
+from routing.types import SALT_BYTES, SERVING, TOTAL_BP, Arm, Choice, Reason, Route, certain
 
 _NO_CONTEXT = np.ones(1)
 
@@ -148,7 +148,21 @@ class Plan:
             return self._kept(asked.first, hash64, asked)
         if route.bandit is not None:
             return self._learnt(route.bandit.is_apprentice, hash64, asked)
-        return _assignment(self._choices[bisect_right(self._ends, bucket(hash64))], hash64, asked)
+        return _assignment(self._choices[bisect_right(self._ends, self.bucket_of(asked))], hash64, asked)
+
+    def bucket_of(self, asked: Asked) -> int:
+        """In which basis-point bucket, 0 to 9,999, a unit falls, or a request of its own.
+
+        A unit that does not keep its first arm any more is drawn for by a hash that has nothing to do with
+        the one before: else all who had one arm would go to the same other one, and be compared with new
+        units.
+        """
+        unit, first = asked.unit, asked.first
+        if unit is None:
+            return bucket(asked.entropy)
+        if first is not None and self.keepable:
+            return bucket(unit_hash(f"{first.epoch}:{first.arm_id}:{self._salt}"[:SALT_BYTES], unit))
+        return bucket(unit_hash(self._salt, unit))
 
     def keeps(self, first: FirstArm) -> bool:
         """Whether a unit keeps the arm that it got first.
@@ -160,8 +174,7 @@ class Plan:
     def first_of(self, assignment: Assignment, at_ms: int) -> FirstArm | None:
         """What a unit is to keep of an assignment at `at_ms` (Unix ms), if that was drawn for it just now."""
         reason = assignment.reason
-        is_drawn = reason is Reason.SPLIT or reason is Reason.BANDIT
-        if not (is_drawn and assignment.has_unit and self.keepable) or assignment.first is not None:
+        if not (reason in DRAWN and assignment.has_unit and self.keepable) or assignment.first is not None:
             return None
         route, shares = self.route, dict(assignment.probabilities)
         return FirstArm(assignment.arm.id, route.champion.id, reason, route.epoch, at_ms, shares)

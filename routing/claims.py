@@ -37,7 +37,10 @@ class SigningKey(msgspec.Struct, frozen=True, kw_only=True, dict=True):
 
 
 class Claims(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """What a decision token says. `at_ms` is Unix time; `propensity_bp` in basis points."""
+    """What a decision token says. `at_ms` is Unix time; `propensity_bp` in basis points.
+
+    `is_kept`: the unit keeps the arm of an earlier decision, whose reason, propensity and epoch these are.
+    """
 
     route_id: int
     arm_id: int
@@ -49,6 +52,7 @@ class Claims(msgspec.Struct, frozen=True, array_like=True, gc=False):
     snapshot: int
     at_ms: int
     nonce: int
+    is_kept: bool = False
 
 
 def decision_id(claims: Claims) -> str:

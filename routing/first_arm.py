@@ -6,6 +6,11 @@ import msgspec
 
 from routing.types import TOTAL_BP, Reason
 
+DRAWN = (Reason.SPLIT, Reason.BANDIT)
+"""The reasons of decisions whose arm was drawn."""
+
+_BITS = {"arm_id": 32, "champion_id": 32, "epoch": 32, "at_ms": 47}
+
 
 class FirstArm(msgspec.Struct, frozen=True, array_like=True):
     """The arm that a unit got when traffic was first divided for it, at `at_ms` (Unix ms).
@@ -14,7 +19,8 @@ class FirstArm(msgspec.Struct, frozen=True, array_like=True):
     `champion_id`: who was champion then.
 
     Raises:
-        ValueError: an arm that had no probability, or probabilities that do not sum to 10,000 bp.
+        ValueError: an arm that had no probability, probabilities that do not sum to 10,000 bp, a reason that
+            is no draw, or a number that no decision has.
     """
 
     arm_id: int
@@ -25,6 +31,13 @@ class FirstArm(msgspec.Struct, frozen=True, array_like=True):
     probabilities: dict[int, int]
 
     def __post_init__(self) -> None:
+        if self.reason not in DRAWN:
+            raise ValueError(f"reason must be one of {[str(reason) for reason in DRAWN]}, got {self.reason}")
+        for name, bits in _BITS.items():
+            if not 0 <= (value := getattr(self, name)) < 1 << bits:
+                raise ValueError(f"{name} must be in [0, {(1 << bits) - 1}], got {value}")
+        if (least := min(self.probabilities.values(), default=0)) < 0:
+            raise ValueError(f"probabilities must be at least 0, got {least}")
         if (total := sum(self.probabilities.values())) != TOTAL_BP:
             raise ValueError(f"probabilities must sum to {TOTAL_BP}, got {total}")
         if not 0 < (share := self.probabilities.get(self.arm_id, 0)) <= TOTAL_BP:

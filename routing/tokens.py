@@ -22,6 +22,7 @@ _LAYOUT: Final = Struct(">BHBBIIIQHQQQ")
 _BODY_BYTES: Final = _LAYOUT.size
 _TOKEN_BYTES = _BODY_BYTES + MAC_BYTES
 _HAS_UNIT: Final = 0x01
+_IS_KEPT: Final = 0x02
 _URL_SAFE: Final = bytes.maketrans(b"+/", b"-_")
 _REASONS = tuple(Reason)
 _REASON_CODES: Final = {reason: code for code, reason in enumerate(_REASONS)}
@@ -29,8 +30,9 @@ _REASON_CODES: Final = {reason: code for code, reason in enumerate(_REASONS)}
 
 def sign(claims: Claims, key: SigningKey) -> str:
     """The token: at most 160 URL-safe characters, with a 128-bit keyed BLAKE2b over all that it says."""
-    route, arm, unit, has_unit, reason, propensity, epoch, snapshot, at, nonce = astuple(claims)
-    code, flags = _REASON_CODES[reason], _HAS_UNIT if has_unit else 0
+    route, arm, unit, has_unit, reason, propensity, epoch, snapshot, at, nonce, is_kept = astuple(claims)
+    code = _REASON_CODES[reason]
+    flags = (_HAS_UNIT if has_unit else 0) | (_IS_KEPT if is_kept else 0)
     body = _LAYOUT.pack(
         TOKEN_VERSION, key.id, flags, code, route, arm, epoch, snapshot, propensity, unit, at, nonce
     )
@@ -64,6 +66,7 @@ def verify(token: str, keys: Mapping[int, SigningKey]) -> Claims:
         snapshot=snapshot,
         at_ms=at,
         nonce=nonce,
+        is_kept=bool(flags & _IS_KEPT),
     )
 
 

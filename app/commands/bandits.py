@@ -14,7 +14,7 @@ from app.tables import cell, facts, interval, moment, number, percent, table
 
 
 def get_bandit(route: Route, server: Server = DEFAULT_SERVER, key: Key = None, as_json: Json = False) -> None:
-    """What the bandit has learnt of each arm, and its shares, also segment by segment."""
+    """What the bandit has learnt, and how it divides traffic."""
     with connect(server, key) as control:
         show(control.get("routes", route, "bandit"), as_json, _draw)
 
@@ -28,7 +28,7 @@ def rebuild(
     key: Key = None,
     as_json: Json = False,
 ) -> None:
-    """Forget what the bandit has learnt, and learn it anew from the log.
+    """Forget what the bandit has learnt, and learn it anew.
 
     Until that is done, which takes a second for about ten thousand decisions, the champion answers.
     """
@@ -39,7 +39,7 @@ def rebuild(
 def _draw(bandit: dict[str, Any]) -> Iterator[RenderableType]:
     yield facts(_facts(bandit))
     yield table(
-        ["arm", "share (bp)", "pulls", "rewards", "effective", "warm", "mean reward"],
+        ["arm", "share (bp)", "pulls", "rewards", "worth now", "effective", "warm", "mean reward"],
         [_arm_row(arm) for arm in bandit["arms"]],
     )
     if bandit["segments"]:
@@ -61,31 +61,42 @@ def _facts(bandit: dict[str, Any]) -> dict[str, object]:
         "caps (bp)": bandit["caps"],
         "discount per day": bandit["discount"],
         "warm-up": bandit["warm_up"],
-        "fault": f"the champion answers: {bandit['fault']}" if bandit["fault"] else "none",
+        "fault": _fault(bandit),
         "learning since": moment(bandit["learning_since"]),
         "learned at": moment(bandit["learned_at"]),
+        "published at": moment(bandit.get("published_at")),
         "pending": f"{waiting['decisions']}{since}",
         "unusable": bandit["unusable"],
     }
     return found | _apprentice(bandit["apprentice"])
 
 
+def _fault(bandit: dict[str, Any]) -> str:
+    """Gateways choose by what they were told before, until they are told of a fault."""
+    if not bandit["fault"]:
+        return "none"
+    published = bandit.get("published_at")
+    who = f"gateways may still choose by what was published at {moment(published)}, then the champion answers"
+    return f"{who if published else 'the champion answers'}: {bandit['fault']}"
+
+
 def _apprentice(totals: dict[str, Any] | None) -> dict[str, object]:
-    """An apprentice has no say: where it would have chosen otherwise, nothing is known."""
+    """An apprentice has no say: where it would have chosen otherwise, nothing is known, which counts as 0."""
     if totals is None:
         return {}
-    earned = f"{number(totals['earned'])} of {number(totals['actual'])}"
-    share = percent(totals["share_of_reward"])
+    earned = f"at least {number(totals['earned'])} of {number(totals['actual'])}"
+    if share := percent(totals["share_of_reward"]):
+        earned = f"{earned} ({share})"
     return {
         "decisions of others": totals["decisions"],
         "agreement": percent(totals["agreement"]),
-        "known to have earned": f"{earned} ({share})" if share else earned,
+        "would have earned": f"{earned}, if no reward is negative",
     }
 
 
 def _arm_row(arm: dict[str, Any]) -> tuple[object, ...]:
-    names = ("arm", "share", "pulls", "rewards", "effective_samples", "warm", "mean_reward")
-    return tuple(arm[name] for name in names)
+    names = ("arm", "share", "pulls", "rewards", "worth", "effective_samples", "warm", "mean_reward")
+    return tuple(arm.get(name) for name in names)
 
 
 def _segment_row(segment: dict[str, Any], arms: list[str]) -> list[object]:

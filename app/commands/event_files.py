@@ -11,14 +11,14 @@ from typing import Any
 from rich.console import Console
 from rich.progress import Progress
 
-from app.candidates import Candidate, label_of, wire_of
+from app.candidates import Candidate, check_candidate, label_of, wire_of
 from app.config import ConfigError, read_configuration
 from app.control.api.history import unix_ms
 from app.control.documents import BadDeclaration, parse_route
 from app.control.off_policy import QuestionDocument, evaluation_view, question_of
 from app.event_lines import Events, read_events
 from app.event_logs import Extract, evidence_of
-from policies.errors import CannotJudge
+from policies.errors import BadSpec, CannotJudge
 from policies.spec import RouteSpec
 
 Document = dict[str, Any]
@@ -35,32 +35,54 @@ def judge(
     Raises:
         ConfigError: the file does not declare a route.
         BadEvents: lines that cannot be read.
-        BadSpec: the route cannot have a candidate, or the reward.
-        CannotJudge: a decision has no reward.
+        BadSpec: the route cannot have the reward, or too many folds are asked for.
     """
     spec = _spec(Path(asked["route"]))
-    document = QuestionDocument.model_validate(
-        {**asked, "route": spec.name, "policy": wire_of(candidates[0])}
-    )
-    question = replace(question_of(document, spec), candidates=tuple(candidates))
+    sound, refusals = _sorted_out(candidates, spec)
+    if not sound:
+        return {}, refusals
+    document = QuestionDocument.model_validate({**asked, "route": spec.name, "policy": wire_of(sound[0])})
+    question = replace(question_of(document, spec), candidates=tuple(sound))
     extract = Extract(
         most=document.most,
         from_ms=None if document.since is None else unix_ms("from", document.since),
         to_ms=None if document.to is None else unix_ms("to", document.to),
         complete_ms=complete_ms,
     )
-    evidence, notes = evidence_of(_read(path, spec), question, extract)
+    events = _read(path, spec)
+    try:
+        evidence, notes = evidence_of(events, question, extract)
+    except CannotJudge as error:
+        return {}, refusals | {label_of(candidate): _unjudged(error) for candidate in sound}
     answers: dict[str, Document] = {}
-    refusals: dict[str, str] = {}
-    for candidate in candidates:
+    for candidate in sound:
         try:
             found = question.judge(candidate, evidence)
         except CannotJudge as error:
-            refusals[label_of(candidate)] = f"{error}\n  policy cannot be judged: {error.reason}"
+            refusals[label_of(candidate)] = _unjudged(error)
         else:
             view = evaluation_view(question, candidate, evidence, found, notes)
             answers[label_of(candidate)] = view.model_dump(mode="json")
     return answers, refusals
+
+
+def _unjudged(error: CannotJudge) -> str:
+    """As the command line shows what the API says of it."""
+    return f"{error}\n  policy cannot be judged: {error.reason}"
+
+
+def _sorted_out(candidates: Sequence[Candidate], spec: RouteSpec) -> tuple[list[Candidate], dict[str, str]]:
+    """The candidates that the route can have, and why it cannot have the others."""
+    sound: list[Candidate] = []
+    refusals: dict[str, str] = {}
+    for candidate in candidates:
+        try:
+            check_candidate(candidate, spec)
+        except BadSpec as error:
+            refusals[label_of(candidate)] = str(error)
+        else:
+            sound.append(candidate)
+    return sound, refusals
 
 
 def _spec(path: Path) -> RouteSpec:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import RenderableType
 
 from app.commands.answers import connect, show
 from app.commands.options import DEFAULT_SERVER, Json, Key, Route, Server
+from app.commands.splits import BANDIT, by_bandit
 from app.tables import facts, moment, percent, relative, shares, span, streak, table
+
+if TYPE_CHECKING:
+    from app.client import ControlPlane
 
 Limit = Annotated[
     int | None,
@@ -78,7 +82,9 @@ def get_champion(
 ) -> None:
     """Who was champion at a moment, since when, and why."""
     with connect(server, key) as control:
-        show(control.get("routes", route, "champion", at=at), as_json, _draw_champion)
+        answer = control.get("routes", route, "champion", at=at)
+        learnt = set() if as_json else _learnt(control, route)
+    show(answer, as_json, lambda answer: _draw_champion(answer, learnt))
 
 
 def timeline(
@@ -91,7 +97,9 @@ def timeline(
 ) -> None:
     """What changed a route, newest first: who did it, and why."""
     with connect(server, key) as control:
-        show(control.get("routes", route, "timeline", limit=limit, before=before), as_json, _draw_timeline)
+        answer = control.get("routes", route, "timeline", limit=limit, before=before)
+        now = None if as_json or before is not None else _mode(control, route)
+    show(answer, as_json, lambda answer: _draw_timeline(answer, by_bandit(answer["timeline"], now)))
 
 
 def _draw_evaluations(answer: dict[str, Any]) -> Iterator[RenderableType]:
@@ -150,7 +158,18 @@ def _metric_rows(day: dict[str, Any]) -> Iterator[tuple[object, ...]]:
         yield (*counted, None, None, None, None, None)
 
 
-def _draw_champion(answer: dict[str, Any]) -> Iterator[RenderableType]:
+def _mode(control: ControlPlane, route: str) -> str:
+    """What divides the route's traffic now."""
+    return str(control.get("routes", route, "rollout")["mode"])
+
+
+def _learnt(control: ControlPlane, route: str) -> set[int]:
+    """The ids of the newest changes after which a bandit divided."""
+    entries = control.get("routes", route, "timeline")["timeline"]
+    return by_bandit(entries, _mode(control, route))
+
+
+def _draw_champion(answer: dict[str, Any], learnt: set[int]) -> Iterator[RenderableType]:
     crowned, until = answer["crowned"], answer["until"]
     yield facts(
         {
@@ -161,13 +180,17 @@ def _draw_champion(answer: dict[str, Any]) -> Iterator[RenderableType]:
             "until": moment(until) if until is not None else "still",
             "crowned by": f"{crowned['actor']} ({crowned['kind']})",
             "reason": crowned["reason"],
-            "split (bp)": shares(crowned["weights"]),
+            "split (bp)": _split(crowned, learnt),
             "evaluation": crowned["evaluation"],
         }
     )
 
 
-def _draw_timeline(answer: dict[str, Any]) -> Iterator[RenderableType]:
+def _split(entry: dict[str, Any], learnt: set[int]) -> str:
+    return BANDIT if entry["id"] in learnt else shares(entry["weights"])
+
+
+def _draw_timeline(answer: dict[str, Any], learnt: set[int]) -> Iterator[RenderableType]:
     rows = [
         (
             str(entry["id"]),
@@ -176,7 +199,7 @@ def _draw_timeline(answer: dict[str, Any]) -> Iterator[RenderableType]:
             entry["actor"],
             entry["challenger"],
             entry["champion"],
-            shares(entry["weights"]),
+            _split(entry, learnt),
             entry["reason"],
         )
         for entry in answer["timeline"]

@@ -42,7 +42,7 @@ def kill_here(data_dir: Path, order: Order, as_json: bool) -> None:
 
     if order.off and order.lasting is not None:
         raise typer.BadParameter("--for says how long a switch is on: it does not go with --off")
-    if not order.off and not order.reason:
+    if not order.off and not (order.reason or "").strip():
         raise typer.BadParameter("--local needs a --reason: it is kept with the switch")
     now_ms = time.time_ns() // 1_000_000
     snapshot = _snapshot(data_dir)

@@ -25,6 +25,9 @@ Document = dict[str, Any]
 _METHODS = ("doubly_robust", "snips", "ips", "direct_method")
 """In the order in which people should read them."""
 
+_JUDGED = "\n  policy cannot be judged: "
+_BAD_QUESTION = "bad_question"
+
 _Route = Annotated[
     str,
     typer.Option(
@@ -117,11 +120,13 @@ def evaluate_policy(
     """Judge by the log what other choices would have earned.
 
     Each policy is another way of choosing arms. Where the log cannot tell what it would have earned it is
-    refused, with exit code 1, and the others are shown.
+    refused, with exit code 1, and the others are shown. With --json, `refused` says which, and why.
     """
     candidates = _candidates(policy)
     moments = {"--from": first, "--to": last, "--complete-until": complete}
     found = {option: _unix_ms(option, text) for option, text in moments.items() if text is not None}
+    if "--from" in found and "--to" in found and found["--from"] > found["--to"]:
+        raise typer.BadParameter(f"must not be after --to, {last}, got {first}", param_hint="'--from'")
     asked = {
         "route": route,
         "reward": _reward(reward, default),
@@ -141,8 +146,9 @@ def evaluate_policy(
         raise typer.BadParameter("is about a file: pass --events", param_hint="'--complete-until'")
     else:
         answers, refusals = _ask(server, key, given, candidates)
-    if answers:
-        show({"evaluations": list(answers.values())}, as_json, lambda _: _draw(answers))
+    if answers or as_json:
+        document = {"evaluations": list(answers.values()), "refused": _refused(candidates, refusals)}
+        show(document, as_json, lambda _: _draw(answers))
     _refuse(refusals)
 
 
@@ -196,6 +202,20 @@ def _ask(
                 answers[label_of(candidate)] = answer
                 asked = {**asked, "to": answer["until"]}
     return answers, refusals
+
+
+def _refused(candidates: Sequence[Candidate], refusals: Mapping[str, str]) -> list[Document]:
+    """The candidates that are refused, each once, with the word for why, and what was found."""
+    from app.candidates import label_of, wire_of  # noqa: PLC0415  # see above
+
+    by_label = {label_of(candidate): wire_of(candidate) for candidate in candidates}
+    return [{"policy": by_label[label], **_reason(text)} for label, text in refusals.items()]
+
+
+def _reason(text: str) -> Document:
+    """Without a word of its own, it is the question that cannot be."""
+    detail, found, reason = text.partition(_JUDGED)
+    return {"reason": reason if found else _BAD_QUESTION, "detail": detail}
 
 
 def _refuse(refusals: Mapping[str, str]) -> None:

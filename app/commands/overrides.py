@@ -89,8 +89,18 @@ def add(
 ) -> None:
     """Pin requests to an arm.
 
-    Attributes are unit, path, method, header.NAME and context.NAME; docs/overrides.md has the operators.
-    """
+    Attributes are unit, path, method, header.NAME and context.NAME.
+
+    \b
+    Operators:
+      equals, not_equals                a value
+      in, not_in                        values between commas
+      starts_with, ends_with, contains  text
+      matches                           an expression of RE2
+      lt, lte, gt, gte                  a number
+      semver_lt, semver_gte             a version
+      exists                            nothing, true or false
+    """  # noqa: D301  # \b keeps the lines of a paragraph apart in the help
     body = {
         "arm": arm,
         "when": [_condition(line) for line in when or ()],
@@ -107,7 +117,10 @@ def add(
 def list_overrides(
     route: Route, server: Server = DEFAULT_SERVER, key: Key = None, as_json: Json = False
 ) -> None:
-    """A route's overrides in their order of precedence, and what each has pinned lately."""
+    """A route's overrides, the first to be asked first.
+
+    With what each has pinned lately.
+    """
     with connect(server, key) as control:
         show(control.get("routes", route, "overrides"), as_json, _draw_list)
 
@@ -144,7 +157,10 @@ def dry_run(
     key: Key = None,
     as_json: Json = False,
 ) -> None:
-    """Which arm would a request get, and why? Nothing is sent, and nothing is recorded."""
+    """Say which arm a request would get, and why.
+
+    Nothing is sent, and nothing is recorded.
+    """
     features = dict(_pair(each, "=", "--context", "NAME=VALUE") for each in context or ())
     body = {
         "unit": unit,

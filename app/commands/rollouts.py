@@ -12,6 +12,7 @@ from app.commands.answers import connect, show
 from app.commands.local_kills import Order, kill_here
 from app.commands.options import DEFAULT_SERVER, DataDir, Json, Key, Route, Server, SettingsFile
 from app.commands.serving import settings_in_database
+from app.commands.splits import BANDIT, MODES
 from app.tables import cell, facts, moment, streak, table
 
 Reason = Annotated[
@@ -26,13 +27,6 @@ Arm = Annotated[
         help="The challenger; needed only where several are on trial.",
     ),
 ]
-
-
-_SPLITS = {
-    "weights": "by weights",
-    "thompson": "by Thompson sampling (kingmaker get bandit)",
-    "apprentice": "the champion alone, while a bandit learns (kingmaker get bandit)",
-}
 
 
 def start(
@@ -175,11 +169,11 @@ def _draw(rollout: dict[str, Any]) -> Iterator[RenderableType]:
     yield facts(
         {
             "route": rollout["route"],
-            "phase": rollout["phase"],
+            "phase": rollout["phase"] if rollout["mode"] == "weights" else BANDIT,
             "champion": rollout["champion"],
             "previous champion": rollout["previous_champion"],
             "goal": rollout["goal"],
-            "split": _SPLITS[rollout["mode"]],
+            "split": MODES[rollout["mode"]],
             "kill switch": "ON: all traffic goes to the champion" if rollout["kill_switch"] else "off",
             "automatic steps": "suspended (kingmaker resume)" if rollout["suspended"] else "on",
             "epoch": rollout["epoch"],
@@ -192,7 +186,7 @@ def _draw(rollout: dict[str, Any]) -> Iterator[RenderableType]:
 
 
 def _row(rollout: dict[str, Any], arm: str, trial: dict[str, Any] | None) -> list[object]:
-    share = rollout["weights"][arm]
+    share = BANDIT if rollout["mode"] == "thompson" else rollout["weights"][arm]
     if trial is None:
         return [arm, share, "champion" if arm == rollout["champion"] else None, None, None, None, None]
     phase = "champion" if arm == rollout["champion"] else cell(trial["phase"])

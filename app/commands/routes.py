@@ -13,7 +13,8 @@ from rich.console import RenderableType
 
 from app.commands.answers import connect, show
 from app.commands.options import DEFAULT_SERVER, Json, Key, Route, Server
-from app.tables import cell, facts, shares, table
+from app.commands.splits import share_of, split_line
+from app.tables import cell, facts, table
 
 if TYPE_CHECKING:
     from app.client import ControlPlane
@@ -153,7 +154,9 @@ def _declare(control: ControlPlane, document: dict[str, Any], dry_run: bool, tak
             take_over="true" if take_over else None,
         )
     except ControlPlaneError as error:
-        raise ControlPlaneError(f"route {document['route']!r}: {error}", error.status) from error
+        about = f"route {document['route']!r}: "
+        message = str(error) if str(error).startswith(about) else f"{about}{error}"
+        raise ControlPlaneError(message, error.status) from error
 
 
 def _declare_all(control: ControlPlane, documents: list[dict[str, Any]], take_over: bool) -> list[Any]:
@@ -200,21 +203,26 @@ def _short(value: Any) -> str:
 
 def _draw_routes(answer: dict[str, Any]) -> Iterator[RenderableType]:
     rows = [
-        (route["route"], _champion(route), shares(route["split"]["weights"]), _goal(route), _match(route))
+        (route["route"], _champion(route), split_line(route["split"]), _goal(route), _match(route))
         for route in answer["routes"]
     ]
     yield table(["route", "champion", "split (bp)", "goal", "match"], rows) if rows else "no routes"
 
 
 def _draw_route(route: dict[str, Any]) -> Iterator[RenderableType]:
-    weights = route["split"]["weights"]
-    yield facts({"route": route["route"], "match": _match(route), "unit": _unit(route), "goal": _goal(route)})
+    split = route["split"]
+    yield facts(
+        {
+            "route": route["route"],
+            "match": _match(route),
+            "unit": _unit(route),
+            "goal": _goal(route),
+            "split": split_line(split),
+        }
+    )
     yield table(
         ["arm", "role", "share (bp)", "url", "labels"],
-        [
-            (arm["name"], _role(arm), weights.get(arm["name"], 0), arm["url"], arm["labels"])
-            for arm in route["arms"]
-        ],
+        [(arm["name"], _role(arm), share_of(split, arm), arm["url"], arm["labels"]) for arm in route["arms"]],
     )
     if route["metrics"]:
         fields = ["name", "kind", "better", "window", "aggregate", "missing"]

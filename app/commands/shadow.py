@@ -28,7 +28,10 @@ def get_shadow(
     key: Key = None,
     as_json: Json = False,
 ) -> None:
-    """How shadow arms agree with the arms that answered the same requests."""
+    """How shadow arms agree with the arms that answered.
+
+    Both were sent the same requests.
+    """
     with connect(server, key) as control:
         show(control.get("routes", route, "shadow", **{"from": first, "to": last}), as_json, _draw_shadow)
 

@@ -14,7 +14,7 @@ from pydantic import ConfigDict, Field
 from app.control.examples import BANDIT
 from app.control.presentation import moment
 from app.control.views import IntervalView, View
-from app.db.bandits import BanditState
+from app.db.bandits import BanditState, remedy
 from app.db.learned import serving_ids
 from app.db.pending import Waiting
 from app.db.routes import StoredRoute
@@ -60,12 +60,28 @@ class CoefficientView(IntervalView):
 
 
 class BanditArmView(View):
-    """What was learnt of an arm. The prior's share in it is left out of all counts."""
+    """What was learnt of an arm. The prior's share in it is left out of all counts.
+
+    `pulls` and `rewards` count different decisions, so neither bounds the other. `pulls` has those that the
+    bandit itself made, mature or not, since weights last divided the traffic; a rebuild leaves it as it is.
+    `rewards` has those that it learns from, of weights and of a champion alone as well, also from before the
+    bandit.
+    """
 
     arm: str
-    pulls: int = Field(description="Decisions for which the bandit chose it.")
-    rewards: int = Field(description="Mature rewards that it has learnt from.")
-    effective_samples: float = Field(description="The same, discounted.")
+    pulls: int = Field(
+        description="Decisions for which this bandit chose it, since weights last divided the traffic."
+    )
+    rewards: int = Field(
+        description="Mature rewards that it has learnt from, whoever divided the traffic; undiscounted."
+    )
+    worth: float = Field(
+        default=0.0, description="What these are worth by now: one of t days ago counts as discount^t."
+    )
+    effective_samples: float = Field(
+        description="As many rewards of equal worth would say as much: (Σw)²/Σw² of their worths w. "
+        "It does not fall by their age, which is the same factor for all."
+    )
     warm: bool = Field(description="Whether they are enough; an arm that is not warm has a uniform share.")
     mean_reward: float | None = Field(default=None, description="Discounted.")
     share: float | None = Field(
@@ -87,9 +103,10 @@ class ApprenticeView(View):
     """What an apprentice would have done at decisions that the champion answered, as far as that is known.
 
     `agreement`: the mean probability with which it would have chosen what was served. `earned`: the sum of
-    that probability times the reward, which is what it is known to have earned. Where it would have chosen
-    otherwise nothing is known, so for rewards that are not negative this is a lower bound. `actual`: the sum
-    of the rewards; `share_of_reward`: earned by actual, null unless that is positive.
+    that probability times the reward, which is what it would have earned there. Where it would have chosen
+    otherwise nothing is known, and that counts as 0: for rewards that are not negative this is a lower bound,
+    and no estimate. `actual`: the sum of the rewards; `share_of_reward`: earned by actual, null unless that
+    is positive. An estimate is what `POST /v1/off-policy-evaluations` gives for the policy `bandit`.
     """
 
     decisions: int
@@ -112,12 +129,23 @@ class BanditView(View):
     discount: float
     warm_up: int
     fault: str | None = Field(
-        default=None, description="Why the champion answers instead; null: it does not."
+        default=None,
+        description="Why the champion is to answer instead; null: it is not. While `published_at` is there, "
+        "gateways have not heard of it yet.",
+    )
+    published_at: datetime | None = Field(
+        default=None,
+        description="When gateways were told of what they choose by, or later. "
+        "Null: they know nothing, so the champion answers.",
     )
     learning_since: datetime | None = Field(default=None, description="When it began with nothing.")
     learned_at: datetime | None = None
     pending: PendingView
-    unusable: int = Field(description="Mature decisions that taught nothing.")
+    unusable: int = Field(
+        description="Mature decisions that taught nothing since it began to learn: of an arm that is retired "
+        "or a decision that is no longer on record, without the context that the route declares, or with a "
+        "reward that has no value or is beyond ± 10¹²."
+    )
     arms: list[BanditArmView]
     segments: list[SegmentView]
     apprentice: ApprenticeView | None = Field(default=None, description="Of an apprentice alone.")
@@ -127,7 +155,7 @@ class BanditView(View):
 class Account:
     """What is stored of a route's bandit, and what gateways are told.
 
-    `known` is nothing where it is of another declaration, or damaged; `damage` says how.
+    `known` is nothing where it is of another declaration, or damaged; `damage` says how. `at_ms` is now.
     """
 
     route: StoredRoute
@@ -135,6 +163,7 @@ class Account:
     terms: BanditTerms
     state: BanditState | None
     known: Knowledge
+    at_ms: int
     damage: str | None
     waiting: Waiting
     pulls: Mapping[int, int]
@@ -155,6 +184,7 @@ def bandit_view(account: Account) -> BanditView:
         discount=bandit.discount,
         warm_up=bandit.warm_up,
         fault=fault,
+        published_at=_published_at(account),
         learning_since=moment(state.begun_at_ms) if state is not None else None,
         learned_at=moment(state.learned_at_ms) if state is not None and state.learned_at_ms else None,
         pending=_pending(account.waiting),
@@ -169,7 +199,7 @@ def _shares(account: Account) -> tuple[Array | None, str | None]:
     """The arms' shares in each of the newest contexts (n, K), or why there are none."""
     ids, lessons = serving_ids(account.route), account.lessons
     if account.damage is not None:
-        return None, account.damage
+        return None, f"{account.damage}; {remedy(account.route.name)}"
     if account.terms.learned is None:
         return None, "not all that is in the log has been learnt yet"
     try:
@@ -178,6 +208,14 @@ def _shares(account: Account) -> tuple[Array | None, str | None]:
         return np.asarray(bandit.shares_many(rows), dtype=np.float64), None
     except (RoutingError, ValueError, ArithmeticError) as error:
         return None, str(error)
+
+
+def _published_at(account: Account) -> datetime | None:
+    """Nothing is told of another declaration, nor before all that was due has been learnt once."""
+    state = account.state
+    if state is None or not state.published_version or state.meaning != account.lessons.meaning:
+        return None
+    return moment(state.published_at_ms)
 
 
 def _pending(waiting: Waiting) -> PendingView:
@@ -196,6 +234,7 @@ def _arms(account: Account, means: Array | None) -> list[BanditArmView]:
             arm=names[arm_id],
             pulls=account.pulls.get(arm_id, 0),
             rewards=sums[arm_id].n,
+            worth=_worth(sums[arm_id], lessons.bandit.discount, account.at_ms),
             effective_samples=sums[arm_id].effective_samples,
             warm=sums[arm_id].n >= lessons.bandit.warm_up,
             mean_reward=sums[arm_id].y / sums[arm_id].weight if sums[arm_id].weight else None,
@@ -204,6 +243,10 @@ def _arms(account: Account, means: Array | None) -> list[BanditArmView]:
         )
         for place, arm_id in enumerate(ids)
     ]
+
+
+def _worth(sums: Sums, discount: float, at_ms: int) -> float:
+    return sums.decayed(max(at_ms, sums.as_of_ms), discount).weight
 
 
 def _coefficients(model: ArmModel, lessons: Lessons) -> list[CoefficientView]:

@@ -17,9 +17,10 @@ from app.control.presentation import moment
 from app.control.questions import Question
 from app.control.views import View
 from app.db.overrides import StoredOverride
+from app.gateway.deciding import GONE
 from app.stores.first_arms import Store, StoreUnavailable, key_of
 from routing.assignment import Asked, Assignment, Draw, Plan, default
-from routing.bucketing import bucket, unit_hash
+from routing.bucketing import unit_hash
 from routing.features import Value
 from routing.first_arm import FirstArm, decoded
 from routing.overrides import Miss, Outcome, Step
@@ -247,7 +248,7 @@ def _probabilities(plan: Plan, ways: Sequence[Way]) -> dict[str, float]:
     totals: dict[str, Fraction] = defaultdict(Fraction)
     for way in ways:
         for arm_id, share_bp in way.choice.probabilities.items():
-            totals[names[arm_id]] += way.chance * Fraction(share_bp, TOTAL_BP)
+            totals[names.get(arm_id, GONE)] += way.chance * Fraction(share_bp, TOTAL_BP)
     return {name: float(total) for name, total in totals.items()}
 
 
@@ -366,7 +367,7 @@ def _split_step(plan: Plan, asked: Asked, ways: Sequence[Way]) -> SplitStep:
     route = plan.route
     if asked.unit is None or route.bandit is not None:
         return SplitStep(outcome=outcome)
-    place = bucket(unit_hash(route.salt, asked.unit))
+    place = plan.bucket_of(asked)
     share = route.shares[bisect_right(route.ends, place)]
     name = next(arm.name for arm in route.arms if arm.id == share.arm_id)
     fell_in = ShareView(arm=name, start=share.start_bp, end=share.end_bp)

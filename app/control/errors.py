@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -14,11 +16,13 @@ from starlette.exceptions import HTTPException
 from app.control.documents import BadDeclaration, field_errors
 from app.control.views import FieldError, Problem
 from app.db.errors import Conflict, DatabaseUnavailable, NotFound
+from app.durations import format_duration
 from policies.errors import BadSpec, CannotJudge, IllegalTransition
 from routing.errors import BadWeights
 
 PROBLEM_JSON = "application/problem+json"
 _RETRY = {"Retry-After": "1"}
+_IN_MS = re.compile(r"must be in \[([0-9]+), ([0-9]+)\] ms, got -?[0-9]+")
 _log = logging.getLogger(__name__)
 
 
@@ -75,9 +79,19 @@ def problem(
     status: int, detail: str, errors: Sequence[BadSpec] = (), headers: dict[str, str] | None = None
 ) -> JSONResponse:
     """A problem document as a response."""
-    fields = [FieldError(field=error.field, message=error.message) for error in errors]
-    body = Problem(title=HTTPStatus(status).phrase, status=status, detail=detail, errors=fields or None)
+    fields = [FieldError(field=error.field, message=_in_units(error.message)) for error in errors]
+    title = HTTPStatus(status).phrase
+    body = Problem(title=title, status=status, detail=_in_units(detail), errors=fields or None)
     return JSONResponse(body.model_dump(exclude_none=True), status, headers, media_type=PROBLEM_JSON)
+
+
+def _in_units(text: str) -> str:
+    """Bounds in milliseconds, also as durations, which is how they are declared."""
+    return _IN_MS.sub(lambda found: f"{found[0]} ({' to '.join(map(_duration, found.groups()))})", text)
+
+
+def _duration(milliseconds: str) -> str:
+    return format_duration(int(milliseconds))
 
 
 async def _known(_: Request, error: Exception) -> JSONResponse:
@@ -121,8 +135,16 @@ async def _invalid(_: Request, error: Exception) -> JSONResponse:
     found = error.errors()
     if any(part["type"] == "json_invalid" for part in found):
         return problem(400, f"body must be JSON: {found[0].get('ctx', {}).get('error', 'it is not')}")
-    errors = field_errors(found)
+    errors = [_of_query(error, part) for error, part in zip(field_errors(found), found, strict=True)]
     return problem(422, "; ".join(str(part) for part in errors), errors)
+
+
+def _of_query(error: BadSpec, part: Mapping[str, Any]) -> BadSpec:
+    """One about a missing parameter of the query says where it belongs, as others would be in a body."""
+    if part["type"] != "missing" or part["loc"][0] != "query":
+        return error
+    where = f"send it as a query parameter, as in ?{error.field}=…"
+    return BadSpec(error.field, f"{error.message}: {where}")
 
 
 async def _unexpected(request: Request, error: Exception) -> JSONResponse:

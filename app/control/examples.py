@@ -270,6 +270,7 @@ BANDIT: Example = {
     "warm_up": 20,
     "learning_since": _AT,
     "learned_at": _AT,
+    "published_at": _AT,
     "pending": {"decisions": 1_200, "first_due": _AT},
     "unusable": 3,
     "arms": [
@@ -278,6 +279,7 @@ BANDIT: Example = {
             "pulls": 4_100,
             "rewards": 3_500,
             "effective_samples": 3_120.5,
+            "worth": 2_950.2,
             "warm": True,
             "mean_reward": 0.21,
             "share": 4_812.3,

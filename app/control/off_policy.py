@@ -148,7 +148,7 @@ class OffPolicyEvaluation(View):
     n: int = Field(description="Decisions that were judged.")
     units: int = Field(description="Of so many independent units.")
     left_out: dict[str, int] = Field(
-        description="Decisions that could not be judged, by why: without_context, kept_arm."
+        description="Decisions that could not be judged, by why: without_context, kept_arm, not_drawn."
     )
     level: float
     clip: float | None = None

@@ -38,6 +38,12 @@ def _duration(text: str) -> str:
     return text
 
 
+def _said(text: str) -> str:
+    if not text.strip():
+        raise ValueError("must hold something besides spaces")
+    return text
+
+
 def _whole_basis_points(share: float) -> float:
     if not 0 < share <= 1 or abs(share * TOTAL_BP - round(share * TOTAL_BP)) > _ROUNDING:
         raise ValueError(f"must be a share in (0, 1] of whole basis points (0.0001), got {share}")
@@ -60,7 +66,7 @@ Duration = Annotated[
     str, AfterValidator(_duration), Field(description="A number with ms, s, m, h or d.", examples=["24h"])
 ]
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
-Text = Annotated[str, Field(min_length=1, max_length=500, pattern=r"^[^\x00]*$")]
+Text = Annotated[str, Field(min_length=1, max_length=500, pattern=r"^[^\x00]*$"), AfterValidator(_said)]
 Instant = Annotated[
     datetime,
     PlainValidator(_instant, json_schema_input_type=datetime),

@@ -36,8 +36,9 @@ PUBLISH_MS = 10_000
 class BanditState:
     """How far a route's bandit is. `caught_up`: since it began, all that was due has been learnt once.
 
-    `learned_at_ms` is when it last learnt; 0: not yet. `refill` is how far its log is laid out to be learnt
-    anew; None: all of it. That and `apprentice` are as they are stored, and may be damaged.
+    `learned_at_ms` is when it last learnt; 0: not yet. `published_version` is the version that gateways were
+    told of, at `published_at_ms`; 0: they know nothing. `refill` is how far its log is laid out to be learnt
+    anew; None: all of it. All is as it is stored, and may be damaged: `check` tells.
     """
 
     route_id: int
@@ -46,6 +47,8 @@ class BanditState:
     begun_at_ms: int
     learned_at_ms: int
     caught_up: bool
+    published_version: int
+    published_at_ms: int
     unusable: int
     apprentice: str
     refill: str | None
@@ -70,9 +73,30 @@ async def load_knowledge(
     Raises:
         BadModel: what is stored cannot be what was learnt.
     """
+    check(state)
     rows = (await sums_rows(connection, (state.route_id,))).get(state.route_id, {})
     sums = await asyncio.to_thread(sums_of, rows, arm_ids, width)
     return Knowledge(sums, state.unusable, _apprentice(state.apprentice))
+
+
+def check(state: BanditState) -> None:
+    """Refuse a state that no learner has written.
+
+    Raises:
+        BadModel: which part of it is damaged.
+    """
+    if state.version < 1:
+        raise BadModel(f"version must be at least 1, got {state.version}")
+    if state.unusable < 0:
+        raise BadModel(f"unusable must be at least 0, got {state.unusable}")
+    _apprentice(state.apprentice)
+    if state.refill is not None:
+        _refill(state.refill)
+
+
+def remedy(route: str) -> str:
+    """What to do about damage that is not made good by itself."""
+    return f"kingmaker bandit rebuild {route} --reason TEXT learns the log anew"
 
 
 async def sums_rows(connection: AsyncConnection, route_ids: Collection[int]) -> dict[int, dict[int, bytes]]:
@@ -178,6 +202,18 @@ async def rebuild(
     await timeline.append(connection, route.id, route.rollout, route.version, entry, now_ms)
 
 
+async def distrust(connection: AsyncConnection, state: BanditState) -> None:
+    """Have gateways told at once that a damaged state is not to be used, unless they know nothing of it.
+
+    It counts as not caught up from then on: who mends it by hand has it told again when all is learnt.
+    """
+    mine = (bandits.c.route_id == state.route_id, bandits.c.version == state.version)
+    is_used = bandits.c.caught_up | (bandits.c.published_version != 0)
+    change = update(bandits).where(*mine, is_used).values(caught_up=False, published_version=0)
+    if (await connection.execute(change)).rowcount:
+        await versions.bump(connection)
+
+
 async def save(
     connection: AsyncConnection,
     state: BanditState,
@@ -264,7 +300,7 @@ async def _compare_and_set(
     connection: AsyncConnection, state: BanditState, values: Mapping[str, object]
 ) -> None:
     mine = (bandits.c.route_id == state.route_id, bandits.c.version == state.version)
-    change = update(bandits).where(*mine).values(version=state.version + 1, **values)
+    change = update(bandits).where(*mine).values(version=max(0, state.version) + 1, **values)
     result: CursorResult[Any] = await connection.execute(change)
     if result.rowcount != 1:
         raise Conflict(f"what is known of route {state.route_id} has changed since version {state.version}")
@@ -305,6 +341,8 @@ def _state(row: Row[Any]) -> BanditState:
         begun_at_ms=row.begun_at_ms,
         learned_at_ms=row.learned_at_ms,
         caught_up=row.caught_up,
+        published_version=row.published_version,
+        published_at_ms=row.published_at_ms,
         unusable=row.unusable,
         apprentice=row.apprentice,
         refill=row.refill,

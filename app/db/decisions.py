@@ -44,7 +44,7 @@ async def insert_decisions(
     """Write new decisions: whole ones, and those that only an outcome's token tells of."""
     whole = [{**_claimed(event.decision), **_observed(event)} for event in events]
     blank = {**dict.fromkeys(_OBSERVED), "complete": False}
-    rows = [*whole, *({**_claimed(claims), **blank} for claims in tokens)]
+    rows = [*whole, *({**_claimed(claims), **blank, **_kept(claims)} for claims in tokens)]
     if rows:
         await connection.execute(insert(decisions), rows)
     await insert_contexts(connection, events)
@@ -157,6 +157,11 @@ def _claimed(claims: Claims) -> dict[str, object]:
         "unit_hash": f"{claims.unit_hash:016x}" if claims.has_unit else None,
         "at_ms": claims.at_ms,
     }
+
+
+def _kept(claims: Claims) -> dict[str, object]:
+    """Of a kept arm a token does not say since when: at the latest since the decision."""
+    return {"first_at_ms": claims.at_ms} if claims.is_kept else {}
 
 
 def _observed(event: DecisionEvent) -> dict[str, object]:

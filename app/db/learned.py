@@ -73,5 +73,6 @@ def _learned(
 ) -> Learned | None:
     if state is None or not state.caught_up or state.meaning != lessons.meaning:
         return None
+    bandits.check(state)
     sums = bandits.sums_of(rows, serving_ids(route), lessons.width)
     return learned_of(sums, lessons.bandit.discount, lessons.schema, state.learned_at_ms)

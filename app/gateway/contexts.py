@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from app.gateway.requests import Request
-from app.gateway.units import place_of
+from app.gateway.units import Body, body_of, place_of
 from routing.context import Encoder
 from routing.features import SourceKind, Value
 
@@ -21,10 +21,12 @@ class ContextReader:
 
     __slots__ = ("_encoder", "_places", "reads_body")
 
-    def __init__(self, encoder: Encoder) -> None:
+    def __init__(self, encoder: Encoder, body: Body | None = None) -> None:
         features = encoder.features
+        if body is None:
+            body = body_of([feature.source for feature in features])
         self._encoder = encoder
-        self._places = [(feature.name, place_of(feature.source)) for feature in features]
+        self._places = [(feature.name, place_of(feature.source, body)) for feature in features]
         self.reads_body = any(feature.source.kind is SourceKind.JSON for feature in features)
 
     def read(self, request: Request) -> Values:

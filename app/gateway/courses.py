@@ -11,7 +11,7 @@ from app.gateway.requests import Request
 from app.gateway.shadows import Shadow
 from app.gateway.snapshots import Routing
 from app.gateway.targets import Target
-from app.gateway.units import reader_of
+from app.gateway.units import body_of, reader_of
 from routing.assignment import Plan
 from routing.features import SourceKind
 from routing.types import SERVING, Arm, Route
@@ -54,8 +54,10 @@ class Course:
         self.shadows = shadows
         self.prefix_length = len((route.match.path_prefix or "").rstrip("/"))
         self.timeout_seconds = route.upstream.timeout_ms / 1000
-        self.unit_of = None if route.unit is None else reader_of(route.unit)
-        self._context = None if encoder is None else ContextReader(encoder)
+        sources = [feature.source for feature in route.context]
+        body = body_of(sources if route.unit is None else [route.unit, *sources])
+        self.unit_of = None if route.unit is None else reader_of(route.unit, body)
+        self._context = None if encoder is None else ContextReader(encoder, body)
         unit_is_in_body = route.unit is not None and route.unit.kind is SourceKind.JSON
         self.reads_body = unit_is_in_body or (self._context is not None and self._context.reads_body)
         serving = [arm for arm in route.arms if arm.role in SERVING]

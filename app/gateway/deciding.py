@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from math import inf
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
@@ -11,7 +12,7 @@ import msgspec
 from app.gateway.contexts import NamedSubject
 from app.gateway.decisions import event_of
 from app.gateway.endpoints import NO_SNAPSHOT, RETRY, Endpoint
-from app.gateway.first_arms import Waiting
+from app.gateway.first_arms import Waiter, Waiting
 from app.gateway.replies import JSON
 from routing.types import TOTAL_BP
 
@@ -22,6 +23,11 @@ if TYPE_CHECKING:
     from routing.types import Route
 
 QUESTION_BYTES = 1024 * 1024
+GONE = "(gone)"
+"""Stands for the arms that a unit could have got first, and that are no more."""
+
+
+Fail = Callable[[], None]
 
 
 class Asked(msgspec.Struct, frozen=True):
@@ -33,16 +39,30 @@ class Asked(msgspec.Struct, frozen=True):
 
 
 def decide_for(
-    worker: Worker, routing: Routing, route: Route, asked: Asked, done: Callable[[Decision], None]
+    worker: Worker, routing: Routing, route: Route, asked: Asked, done: Callable[[Decision], None], fail: Fail
 ) -> None:
-    """Tells what is decided for whom it is asked, now or in a moment; recorded nowhere yet."""
+    """Tells what is decided for whom it is asked, now or in a moment; recorded nowhere yet.
+
+    `fail` is told where it was to be told in a moment, and that went wrong.
+    """
     plan = worker.plan(routing, route)
     encoder = plan.encoder
     context = None if encoder is None else encoder.read(asked.context)
     subject = NamedSubject(asked.unit, context)
-    settled = worker.settle(routing, plan, asked.unit, asked.forced, context, subject, done)
+    settled = worker.settle(
+        routing, plan, asked.unit, asked.forced, context, subject, Waiter(done, fail, inf)
+    )
     if not isinstance(settled, Waiting):
         done(settled)
+
+
+def named(probabilities: Mapping[int, int], names: Mapping[int, str]) -> dict[str, float]:
+    """Probabilities by the names of arms; they sum to 1."""
+    found: dict[str, int] = {}
+    for arm_id, share_bp in probabilities.items():
+        name = names.get(arm_id, GONE)
+        found[name] = found.get(name, 0) + share_bp
+    return {name: share_bp / TOTAL_BP for name, share_bp in found.items()}
 
 
 class DecideBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -62,6 +82,12 @@ class Question(Endpoint):
         counters = self.worker.counters
         counters.add("kingmaker_questions_total", "call", self.call, "code", str(status))
         super().answer(status, body, content_type, lines)
+
+    def give_up(self) -> None:
+        """There is no answer: the caller's connection ends."""
+        client, self._client = self._client, None
+        if client is not None:
+            client.abort()
 
     def record(self, decision: Decision) -> None:
         """Writes down a decision that only was asked for."""
@@ -91,12 +117,12 @@ class Decide(Question):
         if route is None:
             self.refuse(404, f"route must be one of the gateway's, got {name!r}")
             return
-        decide_for(self.worker, routing, route, asked, partial(self._tell, routing, route))
+        done = partial(self._tell, routing, route)
+        decide_for(self.worker, routing, route, asked, done, self.give_up)
 
     def _tell(self, routing: Routing, route: Route, decision: Decision) -> None:
         if self.is_abandoned:
             return
-        self.record(decision)
         assignment = decision.assignment
         names = {arm.id: arm.name for arm in route.arms}
         answer = {
@@ -106,9 +132,8 @@ class Decide(Question):
             "url": assignment.arm.url,
             "reason": assignment.reason,
             "propensity": assignment.propensity_bp / TOTAL_BP,
-            "probabilities": {
-                names[arm_id]: bp / TOTAL_BP for arm_id, bp in assignment.probabilities.items()
-            },
+            "probabilities": named(assignment.probabilities, names),
             "snapshot": routing.version,
         }
+        self.record(decision)
         self.answer(200, msgspec.json.encode(answer))

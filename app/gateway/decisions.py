@@ -59,6 +59,7 @@ def decide(routing: Routing, plan: Plan, asked: Asked) -> Decision:
         routing.version,
         asked.at_ms,
         asked.nonce,
+        first is not None,
     )
     token = sign(claims, routing.key)
     if plan.is_plain:

@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from app.events.types import CALLER_LEFT
-from app.gateway.first_arms import Waiting
+from app.gateway.first_arms import Waiter, Waiting
 from app.gateway.forwarding import request_head
 from app.gateway.upstream import Failure
 from routing.types import Arm, Reason
@@ -110,8 +110,9 @@ class Facts:
         else:
             context = self._context()
             subject = course.asked(request, unit, context)
+            waiter = Waiter(self.on_decided, self.client.abort, self.timeout_seconds / 2)
             settled = worker.settle(
-                course.routing, course.plan, unit, request.forced, context, subject, self.on_decided
+                course.routing, course.plan, unit, request.forced, context, subject, waiter
             )
             if isinstance(settled, Waiting):
                 self._waiting = settled

@@ -177,12 +177,14 @@ class EvaluateFlag(Flags):
         if route is None:
             self.fail(404, ErrorCode.FLAG_NOT_FOUND, f"flag must be a route of the gateway's, got {name!r}")
             return
-        decide_for(self.worker, routing, route, asked, partial(self._tell, routing, route))
+        done = partial(self._tell, routing, route)
+        decide_for(self.worker, routing, route, asked, done, self.give_up)
 
     def _tell(self, routing: Routing, route: Route, decision: Decision) -> None:
         if not self.is_abandoned:
+            answer = _encode(evaluation_of(route, decision, routing.version))
             self.record(decision)
-            self.answer(200, _encode(evaluation_of(route, decision, routing.version)))
+            self.answer(200, answer)
 
     def subject(self) -> dict[str, str]:
         return {"key": self.request.path.removeprefix(FLAGS_PATH + "/")}
@@ -204,7 +206,7 @@ class EvaluateFlags(Flags):
             return
         for place, route in enumerate(routing.table.snapshot.routes[first:end], first):
             decided.expect()
-            decide_for(self.worker, routing, route, asked, partial(decided.put, place))
+            decide_for(self.worker, routing, route, asked, partial(decided.put, place), self.give_up)
 
     def _tell(self, routing: Routing, asked: Asked, bulk: Bulk, decisions: Sequence[Decision | None]) -> None:
         """Answers; where another snapshot has come in between, by that, as all flags are of one."""

@@ -9,7 +9,7 @@ from hashlib import blake2b
 
 import msgspec
 
-from app.gateway.units import resolve
+from app.gateway.scalars import resolve
 from routing.types import Prediction
 
 KEPT_BYTES = 64 * 1024

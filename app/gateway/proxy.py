@@ -97,7 +97,8 @@ class Exchange(Facts):
             self.error, self.failure = True, Failure.EJECTED
             self._fall_back(now)
         else:
-            self._start(lane, now, self.timeout_seconds / (2 if lane.has_fallback else 1))
+            seconds = self.timeout_seconds - (now - self.asked_at)
+            self._start(lane, now, seconds / (2 if lane.has_fallback else 1))
 
     def _fall_back(self, now: float) -> None:
         self.reason = Reason.FALLBACK

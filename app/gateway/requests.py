@@ -46,9 +46,6 @@ _VERSION = re.compile(rb"HTTP/[0-9]\.[0-9]")
 _HARMLESS: Final = frozenset((b"keep-alive", b"close", b"upgrade", b"te"))
 
 
-UNREAD: Final = object()
-"""That a body has not been decoded: it may be any JSON value."""
-
 _UNINDEXED: Final[dict[bytes, bytes]] = {}
 """That one field was looked for, which is often all; an index is made for the second."""
 
@@ -112,7 +109,7 @@ class Request:
         self.timeout_ms: int | None = None
         self.max_forwards: bytes | None = None
         self.stops_here = False
-        self.document: object = UNREAD
+        self.document: object = None
         self.parameters: dict[str, str] | None = None
         self.cookies: dict[bytes, bytes] | None = None
         self.kept: list[bytes] | None = None
@@ -175,7 +172,7 @@ class Request:
 
     def forget(self) -> None:
         """Drops what was worked out of head and body: a document is many times its text."""
-        self.document = UNREAD
+        self.document = None
         self.parameters = self.cookies = self._fields = None
 
     def read_body(self, data: bytes, most: int) -> bytes:

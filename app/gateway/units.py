@@ -2,43 +2,75 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
-from functools import lru_cache
+from collections.abc import Callable, Collection
 from urllib.parse import unquote_plus
 
 import msgspec
 
-from app.gateway.requests import UNREAD, Request
+from app.gateway.requests import Request
+from app.gateway.scalars import Found, Scalars
 from routing.features import Source, SourceKind
 
 JSON_BYTES = 1024 * 1024
 """The longest body in which something is looked for."""
 
-_INDEX = re.compile(r"0|[1-9][0-9]{0,8}")
-_decode = msgspec.json.Decoder().decode
-
 Place = Callable[[Request], object]
-"""Finds what a request has at a declared place: text, or of a body any JSON value; None: nothing."""
+"""Finds what a request has at a declared place: text, or of a body a JSON scalar; None: nothing."""
 
 
-def reader_of(source: Source) -> Callable[[Request], str | None]:
+class Body:
+    """Looks into the JSON bodies of requests for what is at some places (JSON pointers), once for each."""
+
+    __slots__ = ("_scalars",)
+
+    def __init__(self, pointers: Collection[str]) -> None:
+        self._scalars = Scalars(pointers)
+
+    def find(self, request: Request, pointer: str) -> object:
+        """The scalar at one of the places; None where the body is no JSON, too long, or has none there."""
+        known = request.document
+        if not isinstance(known, Looked) or known.by is not self:
+            request.document = known = Looked(self, self._read(request))
+        return known.found.get(pointer)
+
+    def _read(self, request: Request) -> Found:
+        if not request.complete or request.pending > JSON_BYTES:
+            return {}
+        return self._scalars.find(b"".join(request.pieces))
+
+
+class Looked:
+    """What was found in the body of a request, and by whom."""
+
+    __slots__ = ("by", "found")
+
+    def __init__(self, by: Body, found: Found) -> None:
+        self.by = by
+        self.found = found
+
+
+def body_of(sources: Collection[Source]) -> Body:
+    """Looks for all of these that are in the body."""
+    return Body([source.name for source in sources if source.kind is SourceKind.JSON])
+
+
+def reader_of(source: Source, body: Body | None = None) -> Callable[[Request], str | None]:
     """What reads the unit of a request; it gives None when the request does not name one.
 
-    Empty counts as absent; numbers as their text.
+    Empty counts as absent; numbers as their text. `body` looks for this place and for others.
     """
     if source.kind is not SourceKind.JSON:
         return _text_at(source)
-    find = place_of(source)
+    find = place_of(source, body)
     return lambda request: _unit_of(find(request))
 
 
-def place_of(source: Source) -> Place:
-    """What finds the value at a place in a request."""
+def place_of(source: Source, body: Body | None = None) -> Place:
+    """What finds the value at a place in a request; `body` looks for this one and for others."""
     if source.kind is not SourceKind.JSON:
         return _text_at(source)
-    pointer = source.name
-    return lambda request: resolve(_document_of(request), pointer)
+    pointer, within = source.name, body_of((source,)) if body is None else body
+    return lambda request: within.find(request, pointer)
 
 
 def _text_at(source: Source) -> Callable[[Request], str | None]:
@@ -84,39 +116,3 @@ def _unit_of(found: object) -> str | None:
     if isinstance(found, int | float) and not isinstance(found, bool):
         return msgspec.json.encode(found).decode()
     return None
-
-
-def _document_of(request: Request) -> object:
-    """The request's JSON body, decoded once; None where it is no JSON, or too long to be looked into."""
-    if request.document is UNREAD:
-        request.document = _decoded(request)
-    return request.document
-
-
-def _decoded(request: Request) -> object:
-    if not request.complete or request.pending > JSON_BYTES:
-        return None
-    try:
-        return _decode(b"".join(request.pieces))
-    except (msgspec.DecodeError, RecursionError, UnicodeError):
-        return None
-
-
-def resolve(document: object, pointer: str) -> object:
-    """What a JSON pointer (RFC 6901) names in a document; None when that is nothing."""
-    if not pointer.startswith("/"):
-        return document if pointer == "" else None
-    for key in _keys(pointer):
-        if isinstance(document, dict):
-            document = document.get(key)
-        elif isinstance(document, list) and _INDEX.fullmatch(key) is not None and int(key) < len(document):
-            document = document[int(key)]
-        else:
-            return None
-    return document
-
-
-@lru_cache(maxsize=1_024)
-def _keys(pointer: str) -> tuple[str, ...]:
-    """The keys that a pointer leads through: it is the same in every request."""
-    return tuple(token.replace("~1", "/").replace("~0", "~") for token in pointer[1:].split("/"))

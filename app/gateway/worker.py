@@ -20,7 +20,7 @@ from app.gateway.counters import Counters
 from app.gateway.courses import Course
 from app.gateway.decisions import Decision, decide
 from app.gateway.dumps import Dump
-from app.gateway.first_arms import FirstArms, Waiting
+from app.gateway.first_arms import FirstArms, Waiter, Waiting
 from app.gateway.handlers import Handler
 from app.gateway.health import Condition, Fleet
 from app.gateway.http1 import ClientConnection
@@ -205,17 +205,17 @@ class Worker:
         forced: bytes | None,
         context: Values | None,
         subject: Subject | None,
-        done: Callable[[Decision], None],
+        waiter: Waiter,
     ) -> Decision | Waiting:
-        """A new decision; or, where the unit may keep an arm that is not known here, who waits for it.
+        """A new decision; or, where the unit may keep an arm that is not known here, what waits for it.
 
-        Then `done` is told, unless that is cancelled.
+        Then `waiter` is told, unless that is cancelled.
         """
         first_arms = self.first_arms
         if first_arms is None or unit is None or not plan.keepable:
             return self.decide(routing, plan, unit, forced, context, subject)
         decide = partial(self.decide, routing, plan, unit, forced, context, subject)
-        return first_arms.settle(plan, unit, decide, done)
+        return first_arms.settle(plan, unit, decide, waiter)
 
     def plan(self, routing: Routing, route: Route) -> Plan:
         """How a route of a snapshot assigns; the same object as long as the snapshot is the newest."""

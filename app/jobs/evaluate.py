@@ -15,7 +15,7 @@ from app.db.routes import StoredRoute, load_route
 from app.db.session import Connection, Database
 from app.db.timeline import Entry, Kind
 from policies.days import Day
-from policies.guardrails import Cohort, GuardrailReading, breach_in
+from policies.guardrails import Cohort, GuardrailReading, breach, breach_in
 from policies.lifecycle import Judged, Rollout, Trial, after_verdict, obstacle, withdraw
 from policies.metrics import ERROR
 from policies.promotion import Evidence, Judgement, Streak, decide, extend, judge
@@ -184,27 +184,29 @@ async def _reading(
 ) -> GuardrailReading:
     metric = route.spec.metric(guardrail.metric)
     better = Better.LOWER if guardrail.metric == ERROR or metric is None else metric.better
-    return breach_in(guardrail, await _cohorts(connection, route, trial, guardrail.metric), better)
+    cohorts = await _cohorts(connection, route, trial, guardrail.metric)
+    if route.spec.first_arm_ms is None:
+        return breach(guardrail, *cohorts[-1], better)
+    return breach_in(guardrail, cohorts, better)
 
 
 async def _cohorts(connection: Connection, route: StoredRoute, trial: Trial, metric: str) -> list[Cohort]:
-    """Those who were drawn by the present shares; and where units keep their arms, by earlier ones."""
+    """Those who were drawn by the present shares last; before them, where units keep arms, by earlier."""
     rollout = route.rollout
     champion, challenger = (route.arm_ids[arm] for arm in (rollout.champion, trial.arm))
     arms = {champion: rollout.champion, challenger: trial.arm}
     since = rollout.epoch if route.spec.first_arm_ms is None else trial.started_epoch
     sums = await rollups.sums_since(connection, route.id, metric, arms, since)
     shares = await rollouts.allocated(connection, route.id, since)
-    sums.setdefault(rollout.epoch, dict.fromkeys(arms.values(), Sums()))
+    nothing = dict.fromkeys(arms.values(), Sums())
     return [
         Cohort(
-            found[rollout.champion],
-            found[trial.arm],
+            sums.get(epoch, nothing)[rollout.champion],
+            sums.get(epoch, nothing)[trial.arm],
             shares[epoch].get(champion, 0),
             shares[epoch].get(challenger, 0),
         )
-        for epoch, found in sums.items()
-        if epoch in shares
+        for epoch in sorted(shares)
     ]
 
 

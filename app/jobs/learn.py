@@ -26,7 +26,10 @@ CHECK_MS = 10_000
 """How often what is known of a route is read to see whether it is whole, when there is nothing to learn."""
 
 REPAIR_MS = 60_000
-"""What is damaged again within that time after it was begun anew is left to people."""
+"""What is damaged again within that time after it was begun anew is left to people until then."""
+
+TELL_MS = 60_000
+"""How often they are told of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +46,8 @@ class Learner:
     """The learner of one installation; several do no harm. It learns from `batch` decisions at a time.
 
     Mutable state: `_last`, the id of the route that was taught last, so that others are first next time;
-    `_checked_at_ms`, when what is known of each route was last read.
+    `_checked_at_ms`, when what is known of each route was last read; `_told_at_ms`, when it was last said
+    that a route's state is damaged.
     """
 
     def __init__(self, database: Database, batch: int = BATCH_DECISIONS) -> None:
@@ -51,6 +55,7 @@ class Learner:
         self._batch = batch
         self._last = 0
         self._checked_at_ms: dict[int, int] = {}
+        self._told_at_ms: dict[int, int] = {}
 
     async def routes(self) -> list[StoredRoute]:
         """The routes that have a bandit, in turn. What was learnt for others is forgotten.
@@ -75,7 +80,8 @@ class Learner:
         database; 0: who knows.
 
         Raises:
-            BadModel: what is known is damaged; the log is learnt anew.
+            BadModel: what is known is damaged: the log is learnt anew, or, if that has been tried a moment
+                ago, gateways know nothing now. That is raised once, and then once a minute.
             Conflict: somebody else has learnt meanwhile; nothing was written.
         """
         lessons = lessons_of(route.spec)
@@ -87,12 +93,12 @@ class Learner:
         if state is None or state.meaning != lessons.meaning:
             return await self._begin(route, lessons, now_ms)
         try:
+            bandits.check(state)
             if state.refill is not None:
                 return await self._lay_out(route, lessons, state)
             lecture = await self._prepare(route, lessons, seen_through_ms, now_ms)
         except BadModel as error:
-            await self._repair(route, lessons, error, now_ms)
-            raise
+            return await self._damaged(route, lessons, state, error, now_ms)
         return lecture is not None and await self._teach(route, lessons, lecture, now_ms)
 
     async def publish(self, now_ms: int) -> None:
@@ -136,6 +142,7 @@ class Learner:
             arm_ids = set(route.arm_ids.values())
             known = await bandits.load_knowledge(connection, state, arm_ids, lessons.width)
         self._checked_at_ms[route.id] = now_ms
+        self._told_at_ms.pop(route.id, None)
         return _Lecture(state, known, found, is_last) if has_news else None
 
     async def _teach(self, route: StoredRoute, lessons: Lessons, lecture: _Lecture, now_ms: int) -> bool:
@@ -153,14 +160,33 @@ class Learner:
             )
         return not lecture.is_last
 
-    async def _repair(self, route: StoredRoute, lessons: Lessons, error: BadModel, now_ms: int) -> None:
+    async def _damaged(
+        self, route: StoredRoute, lessons: Lessons, state: BanditState, error: BadModel, now_ms: int
+    ) -> bool:
+        """What cannot be used is made anew, or distrusted; False where there is nothing new to say of it.
+
+        Raises:
+            BadModel: what is damaged, and what is done about it.
+        """
+        if await self._repair(route, lessons, error, now_ms):
+            raise BadModel(f"{error}; the log is learnt anew") from error
+        async with self._database.transaction() as connection:
+            await bandits.distrust(connection, state)
+        if 0 <= now_ms - self._told_at_ms.get(route.id, -TELL_MS) < TELL_MS:
+            return False
+        self._told_at_ms[route.id] = now_ms
+        raise BadModel(f"{error}; the champion answers; {bandits.remedy(route.name)}") from error
+
+    async def _repair(self, route: StoredRoute, lessons: Lessons, error: BadModel, now_ms: int) -> bool:
+        """Begin anew, unless that was done just now, or the route learns in another way by now."""
         async with self._database.transaction() as connection:
             state = await bandits.find_state(connection, route.id)
             was_just_begun = state is not None and 0 <= now_ms - state.begun_at_ms < REPAIR_MS
             if was_just_begun or not await _is_declared(connection, route, lessons):
-                return
+                return False
             entry = Entry(Kind.BANDIT_REBUILT, LEARNER, f"what was learnt is damaged: {error}")
             await bandits.rebuild(connection, route, lessons, entry, now_ms)
+        return True
 
     def _is_checked(self, route_id: int, now_ms: int) -> bool:
         return 0 <= now_ms - self._checked_at_ms.get(route_id, 0) < CHECK_MS

@@ -28,8 +28,11 @@ class Claim(NamedTuple):
 class Store(Protocol):
     """What is kept by key. Every method raises StoreUnavailable where the store cannot be asked."""
 
-    async def claim(self, claims: Sequence[Claim]) -> list[bytes]:
-        """What each key has from now on: its claim's value, or else what others have claimed before."""
+    async def claim(self, claims: Sequence[Claim]) -> list[bytes | None]:
+        """What each key has from now on: its claim's value, or else what others have claimed before.
+
+        None where it has nothing, and nothing can be kept now.
+        """
         ...
 
     async def find(self, key: str) -> bytes | None:

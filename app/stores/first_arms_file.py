@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
@@ -13,9 +14,8 @@ from typing import TypeVar
 from app.stores.first_arms import Claim, StoreUnavailable
 
 _BUSY_SECONDS = 1.0
-_PRUNE_SECONDS = 60.0
-_PRUNED = 1_000
-"""Most rows that are deleted at once: whoever waits for the file waits for this too."""
+_PRUNED = 2
+"""How many rows that are over are deleted with each claim: so there are never many more than live."""
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS first_arms (key TEXT PRIMARY KEY, value BLOB NOT NULL, until_ms INTEGER NOT NULL)
@@ -29,30 +29,32 @@ INSERT INTO first_arms (key, value, until_ms) VALUES (:key, :value, :until_ms)
 """
 _FIND = "SELECT value FROM first_arms WHERE key = ? AND until_ms > ?"
 _PRUNE = """
-DELETE FROM first_arms WHERE key IN (SELECT key FROM first_arms WHERE until_ms <= ? LIMIT ?)
+DELETE FROM first_arms WHERE key IN (SELECT key FROM first_arms WHERE until_ms <= ? ORDER BY until_ms LIMIT ?)
 """
 
 Result = TypeVar("Result")
+
+_log = logging.getLogger(__name__)
 
 
 class FileStore:
     """First arms in a file, asked in a thread of its own.
 
     A crash of the process loses nothing; one of the machine may lose the last moments, whose units are then
-    drawn for anew. Mutable state: the connection, opened when it is first needed, and when rows that are too
-    old were last deleted.
+    drawn for anew. Mutable state: the connection, opened when it is first needed.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._connection: sqlite3.Connection | None = None
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="first-arms")
-        self._pruned_at = time.monotonic()
 
-    async def claim(self, claims: Sequence[Claim]) -> list[bytes]:
-        return await self._run(lambda connection: self._claim(connection, claims))
+    async def claim(self, claims: Sequence[Claim]) -> list[bytes | None]:
+        return await self._run(lambda connection: _claim(connection, claims))
 
     async def find(self, key: str) -> bytes | None:
+        if not self._path.exists():
+            raise StoreUnavailable(f"{self._path.name} is not there")
         return await self._run(lambda connection: _find(connection, key, _now_ms()))
 
     async def probe(self) -> None:
@@ -74,19 +76,6 @@ class FileStore:
             self._close()  # what is wrong may be the file: the next one to ask opens what is there then
             raise StoreUnavailable(f"{self._path.name} cannot be used: {error}") from error
 
-    def _claim(self, connection: sqlite3.Connection, claims: Sequence[Claim]) -> list[bytes]:
-        now_ms = _now_ms()
-        with connection:
-            connection.execute("BEGIN IMMEDIATE")
-            for claim in claims:
-                row = {**claim._asdict(), "now_ms": now_ms, "until_ms": now_ms + claim.keep_ms}
-                connection.execute(_CLAIM, row)
-            held = [_find(connection, claim.key, now_ms) or claim.value for claim in claims]
-            if time.monotonic() - self._pruned_at > _PRUNE_SECONDS:
-                self._pruned_at = time.monotonic()
-                connection.execute(_PRUNE, (now_ms, _PRUNED))
-        return held
-
     def _close(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
@@ -99,6 +88,20 @@ def _open(path: Path) -> sqlite3.Connection:
     connection.execute("PRAGMA synchronous=NORMAL")
     connection.executescript(_SCHEMA)
     return connection
+
+
+def _claim(connection: sqlite3.Connection, claims: Sequence[Claim]) -> list[bytes | None]:
+    now_ms = _now_ms()
+    try:
+        with connection:
+            connection.execute("BEGIN IMMEDIATE")
+            for claim in claims:
+                row = {**claim._asdict(), "now_ms": now_ms, "until_ms": now_ms + claim.keep_ms}
+                connection.execute(_CLAIM, row)
+            connection.execute(_PRUNE, (now_ms, _PRUNED * len(claims)))
+    except sqlite3.OperationalError as error:
+        _log.warning("first arms are not kept", extra={"fields": {"error": str(error)}})
+    return [_find(connection, claim.key, now_ms) for claim in claims]
 
 
 def _find(connection: sqlite3.Connection, key: str, now_ms: int) -> bytes | None:

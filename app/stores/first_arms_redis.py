@@ -38,14 +38,15 @@ class RedisStore:
             socket_timeout=_SECONDS,
             socket_connect_timeout=_SECONDS,
             max_connections=_CONNECTIONS,
-            retry=Retry(NoBackoff(), 0),
+            retry=Retry(NoBackoff(), 1),  # an idle connection may have been closed, and claims are idempotent
         )
 
-    async def claim(self, claims: Sequence[Claim]) -> list[bytes]:
+    async def claim(self, claims: Sequence[Claim]) -> list[bytes | None]:
         pipeline = self._redis.pipeline(transaction=False)
         for claim in claims:
             _ = pipeline.eval(_CLAIM, 1, PREFIX + claim.key, claim.value, claim.lapsed, claim.keep_ms)
-        return cast(list[bytes], await _asked(pipeline.execute()))
+        answers = await _asked(pipeline.execute(raise_on_error=False))
+        return [answer if isinstance(answer, bytes) else None for answer in answers]
 
     async def find(self, key: str) -> bytes | None:
         return cast(bytes | None, await _asked(self._redis.get(PREFIX + key)))

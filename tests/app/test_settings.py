@@ -22,15 +22,39 @@ from app.settings import BadSettings, Settings, prepare_data_dir
         ({"gateway_port": 9, "control_port": 9}, "gateway_port and control_port must differ, got 9 twice"),
         (
             {"redis_url": "127.0.0.1:6379"},
-            "redis_url must begin with one of redis://, rediss://, unix://, got",
+            "redis_url must begin with one of redis://, rediss://, unix://, got none",
         ),
-        ({"redis_url": "http://ann:secret@a/0"}, "unix://, got 'http://…@a/0'"),
+        ({"redis_url": "http://ann:secret@a/0"}, "unix://, got http$"),
+        *(
+            (
+                {"redis_url": url},
+                "redis_url must be as redis://USER:PASSWORD@HOST:PORT/DATABASE or unix:///PATH, ",
+            )
+            for url in (
+                *("redis://127.0.0.1:99999/0", "redis://127.0.0.1:abc/0", "redis://[::1/0", "redis:///0"),
+                *(
+                    "redis://:sec#ret@h/0",
+                    "redis://h/abc",
+                    "redis://h?max_connections=x",
+                    "redis://h/0?foo=bar",
+                ),
+                *("redis://h:0", "unix://", "redis://"),
+            )
+        ),
     ],
 )
 def test_a_setting_out_of_bounds_is_named(given: dict[str, Any], message: str) -> None:
     """The message has the field, its bound and the value."""
     with pytest.raises(BadSettings, match=message):
         Settings(**given)
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://h", "redis://h:1/0", "rediss://ann:s%23t@[::1]:6380/15", "unix:///run/redis.sock"]
+)
+def test_a_place_of_redis_is_taken(url: str) -> None:
+    """With or without a port, a user, a password, a database."""
+    assert Settings(redis_url=url).redis_url == url
 
 
 def test_any_port_twice_is_two_ports() -> None:

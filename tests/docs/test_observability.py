@@ -35,7 +35,11 @@ def test_an_alert_asks_for_what_is_measured(alert: str, expression: str) -> None
     labels = {"worker", *(label for name in names for label in FAMILIES[name].labels)}
     asked = re.findall(r"\b(?:by|on) \(([a-z, ]+)\)", expression)
     assert {label for part in asked for label in part.split(", ")} <= labels
-    known = {"code": {"2xx", "3xx", "4xx", "5xx"}, "reason": {reason.value for reason in Reason}}
+    known = {
+        "code": {"2xx", "3xx", "4xx", "5xx"},
+        "reason": {reason.value for reason in Reason},
+        "result": {"new", "kept", "away"},
+    }
     for label, value in re.findall(r'([a-z]+)="([^"]+)"', expression):
         assert label in labels
         assert value in known[label]

@@ -137,6 +137,6 @@ def test_the_route_of_the_guide_can_be_declared() -> None:
 def test_the_figures_of_the_guide_are_those_of_the_code() -> None:
     """How long is waited, how much is remembered, and where it is kept."""
     assert f"`first_arm_seconds` ({1000 * GatewaySettings().first_arm_seconds:.0f} ms)" in PAGE
-    assert f"a worker remembers {KNOWN:,} units" in PAGE
+    assert f"A worker remembers {KNOWN:,} units" in PAGE
     assert f"`{FILE_NAME}`" in PAGE
     assert f"`{PREFIX}ROUTE:HASH`" in PAGE

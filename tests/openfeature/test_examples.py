@@ -11,6 +11,8 @@ from contextlib import closing
 from functools import partial
 from pathlib import Path
 
+import pytest
+
 from app.limits import limits_of_flags
 from tests.app.product import Server, Totals, eventually
 from tests.openfeature.programs import Program, Programs, running
@@ -21,10 +23,15 @@ ARMS = ("logreg-v6", "gbm-v7")
 
 def blocks(language: str, flag: str, server: Server) -> list[str]:
     """The page's blocks of a language, which evaluate this flag at this server."""
-    found = re.findall(rf"^```{language}\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+    found = blocks_of(language)
     return [
         text.replace("http://127.0.0.1:8080", server.gateway).replace("ad-bidder", flag) for text in found
     ]
+
+
+def blocks_of(language: str) -> list[str]:
+    """The page's blocks of a language, as they stand."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 
 
 async def converts(program: Program, server: Server, flag: str) -> None:
@@ -77,6 +84,60 @@ async def test_a_default_has_no_outcome(server: Server, tmp_path: Path) -> None:
     async with running(sys.executable, "-W", "error", "example.py", folder=tmp_path) as program:
         assert await program.line() == "logreg-v6"
         assert await program.ended() == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("call", "complaint"),
+    [
+        ('client.track("conversion", user)', ""),
+        ('client.track("clicks", user, TrackingEventDetails(1, {"decision": decision}))', "is not recorded"),
+    ],
+)
+async def test_tracking_in_python_never_fails_the_application(
+    server: Server, tmp_path: Path, call: str, complaint: str
+) -> None:
+    """Neither without details nor when the outcome is refused, which is logged."""
+    provider, program = blocks("python", "sure", server)
+    (tmp_path / "example.py").write_text(f"{provider}\n\n{program}\n{call}\nprint('on')\n")
+    async with running(sys.executable, "-W", "error", "example.py", folder=tmp_path) as running_program:
+        assert [await running_program.line() for _ in range(2)] == ["logreg-v6", "on"]
+        code, complaints = await running_program.ended()
+    assert (code, complaint in complaints, bool(complaints)) == (0, True, bool(complaint))
+
+
+@pytest.mark.parametrize(
+    ("call", "complaint"),
+    [
+        ("client.track('conversion', user);", ""),
+        ("new KingmakerProvider({ baseUrl: 'http://127.0.0.1:9' }).track('conversion', user, null);", ""),
+        ("client.track('clicks', user, { decision: flag.flagMetadata.decision });", "clicks is not recorded"),
+    ],
+)
+async def test_tracking_in_javascript_never_fails_the_application(
+    server: Server, programs: Programs, call: str, complaint: str
+) -> None:
+    """As in Python."""
+    provider, program, _, _ = blocks("js", "sure", server)
+    programs.write("kingmaker.js", provider)
+    programs.write("example.js", f"{program}\n{call}\nconsole.log('on');\n")
+    async with programs.running("example.js") as running_program:
+        assert [await running_program.line() for _ in range(2)] == ["logreg-v6", "on"]
+        code, complaints = await running_program.ended()
+    assert (code, complaint in complaints, bool(complaints)) == (0, True, bool(complaint))
+
+
+async def test_tracking_on_a_page_needs_no_details(programs: Programs) -> None:
+    """A provider that is called with none reports nothing where no flag was used."""
+    provider = blocks_of("js")[2]
+    programs.write("kingmaker.js", provider)
+    call = "new KingmakerWebProvider({ baseUrl: 'http://127.0.0.1:9' }).track('conversion', {}, null);"
+    programs.write(
+        "example.js",
+        f"import {{ KingmakerWebProvider }} from './kingmaker.js';\n{call}\nconsole.log('on');\n",
+    )
+    async with programs.running("example.js") as page:
+        assert await page.line() == "on"
+        assert (await page.ended())[0] == 0
 
 
 def test_the_origins_shown_can_be_set() -> None:

@@ -124,14 +124,14 @@ def test_an_arm_at_the_limit_is_seldom_rolled_back_and_a_harmful_one_is() -> Non
     assert breaches(6, 40, 2.0) >= 0.95
 
 
-def test_cohorts_have_the_mean_of_their_e_values() -> None:
-    """One alone is read as ever; the rates are of all together."""
+def test_cohorts_have_a_weighted_mean_of_their_e_values() -> None:
+    """A half of the first, a sixth of the second, and a third of 1; the rates are of all together."""
     small = Cohort(ones(9_000, 90), ones(1_000, 40), 9_000, 1_000)
     large = Cohort(ones(5_000, 50), ones(5_000, 50), 5_000, 5_000)
-    alone = [breach_in(GUARDRAIL, (cohort,)) for cohort in (small, large)]
-    assert alone == [breach(GUARDRAIL, *cohort) for cohort in (small, large)]
+    alone = [breach(GUARDRAIL, *cohort).e_value for cohort in (small, large)]
+    assert breach_in(GUARDRAIL, (small,)).e_value == pytest.approx((alone[0] + 1) / 2)
     both = breach_in(GUARDRAIL, (small, large))
-    assert both.e_value == pytest.approx((alone[0].e_value + alone[1].e_value) / 2)
+    assert both.e_value == pytest.approx(alone[0] / 2 + alone[1] / 6 + 1 / 3)
     assert both.breached
     assert both.champion_rate == pytest.approx(140 / 14_000)
     assert both.challenger_rate == pytest.approx(90 / 6_000)

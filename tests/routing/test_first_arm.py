@@ -10,6 +10,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import chisquare
 
 from routing.assignment import Asked, Assignment, Plan
 from routing.bandit import BanditTerms, Learned
@@ -88,7 +89,7 @@ def divisions(draw: st.DrawFn) -> list[tuple[int, dict[int, int]]]:
 def test_a_unit_moves_only_when_its_arm_has_no_share_or_another_was_promoted(
     steps: list[tuple[int, dict[int, int]]],
 ) -> None:
-    """Whatever is added, removed or ramped, and by how much; then its arm is that of its hash."""
+    """Whatever is added, removed or ramped, and by how much; then it is drawn for anew."""
     kept, before, plan = Kept(), None, None
     for champion, weights in steps:
         present = route(weights, champion, before)
@@ -101,7 +102,8 @@ def test_a_unit_moves_only_when_its_arm_has_no_share_or_another_was_promoted(
             if had is not None and stays and len(sharing) > 1:
                 assert arm == had.arm_id
             else:
-                assert arm == plan.assign(Asked(unit, 0)).arm.id
+                assert arm in sharing
+                assert arm == plan.assign(Asked(unit, 0, first=had)).arm.id
         before = present
 
 
@@ -124,6 +126,25 @@ def test_a_ramp_moves_nobody_and_an_arm_that_goes_only_its_own(first: int, secon
     after = kept.arms(Plan(gone))
     assert _moved(before, after) == Counter(before.values())[2]
     assert all(after[unit] == 1 for unit, arm in before.items() if arm == 1)
+
+
+def test_who_has_lost_an_arm_is_divided_like_everybody_else() -> None:
+    """By a hash that knows nothing of the one before: else all who had one arm would go to the same other,
+    and be compared with new units, who are divided by the shares."""
+    units = [f"u{number}" for number in range(20_000)]
+    kept = Kept()
+    start = route({1: 4_000, 2: 3_000, 3: 3_000})
+    before = kept.arms(Plan(start), units)
+    lost = [unit for unit, arm in before.items() if arm == 3]
+    later = Plan(route({1: 7_000, 2: 3_000, 3: 0}, before=start))
+    after = Counter(kept.arms(later, lost).values())
+    assert chisquare([after[1], after[2]], [0.7 * len(lost), 0.3 * len(lost)]).pvalue > 0.001
+    assert all(kept.first[unit].epoch == 2 for unit in lost)
+    promoted = Plan(route({1: 5_000, 2: 5_000}, champion=2))
+    had_the_old_one = [unit for unit, arm in before.items() if arm == 1]
+    drawn = Counter(kept.arms(promoted, had_the_old_one).values())
+    half = len(had_the_old_one) / 2
+    assert chisquare([drawn[1], drawn[2]], [half, half]).pvalue > 0.001
 
 
 def test_what_is_kept_is_the_first_decision() -> None:
@@ -178,7 +199,12 @@ def test_a_bandit_leaves_units_their_arms() -> None:
     [
         ({"probabilities": {1: 9_000, 2: 999}}, "probabilities must sum to 10000, got 9999"),
         ({"arm_id": 3}, r"probabilities\.3 must be in \[1, 10000\], got 0"),
-        ({"probabilities": {1: 20_000, 2: -10_000}}, r"probabilities\.2 must be in \[1, 10000\], got -10000"),
+        ({"probabilities": {1: 20_000, 2: -10_000}}, "probabilities must be at least 0, got -10000"),
+        ({"probabilities": {1: -1, 2: 10_001}}, "probabilities must be at least 0, got -1"),
+        ({"reason": Reason.KILL_SWITCH}, r"reason must be one of \['SPLIT', 'BANDIT'\], got KILL_SWITCH"),
+        ({"epoch": -1}, r"epoch must be in \[0, 4294967295\], got -1"),
+        ({"champion_id": 2**32}, r"champion_id must be in \[0, 4294967295\], got 4294967296"),
+        ({"at_ms": 2**47}, r"at_ms must be in \[0, 140737488355327\], got 140737488355328"),
     ],
 )
 def test_what_no_decision_can_have_been_is_refused(changes: dict[str, Any], message: str) -> None:

@@ -78,6 +78,7 @@ async def _account(connection: Connection, route: StoredRoute) -> Account:
         terms=(await load_terms(connection, [route]))[route.id],
         state=state,
         known=known,
+        at_ms=now_ms(),
         damage=damage,
         waiting=await pending.waiting(connection, route.id),
         pulls=await bandits.pulls(connection, route.id),

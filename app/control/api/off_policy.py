@@ -18,9 +18,11 @@ from app.control.off_policy import OffPolicyEvaluation, QuestionDocument, evalua
 from app.db.decision_log import Span, count_kept, newest
 from app.db.recorders import recorded_through
 from app.db.routes import StoredRoute, load_route
+from app.db.undrawn import count_undrawn
 from app.decision_logs import KEPT_ARM, Evidence, room
+from app.event_logs import NOT_DRAWN
 from app.off_policy import Question, note_of_lag, note_of_more
-from policies.errors import CannotJudge
+from policies.errors import BadSpec, CannotJudge
 
 router = APIRouter(tags=["history"])
 
@@ -51,9 +53,14 @@ async def evaluate_off_policy(document: QuestionDocument, context: Scope, _: Vie
 def _span(document: QuestionDocument, question: Question, through_ms: int) -> Span:
     """What is asked for, of decisions about which everything is recorded that counts."""
     mature_ms = through_ms - question.wait_ms
+    from_ms = 0 if document.since is None else unix_ms("from", document.since)
+    to_ms = mature_ms if document.to is None else unix_ms("to", document.to)
+    if document.since is not None and document.to is not None and from_ms > to_ms:
+        bound = f"must not be after to, {document.to.isoformat()}"
+        raise BadSpec("from", f"{bound}, got {document.since.isoformat()}")
     return Span(
-        from_ms=0 if document.since is None else unix_ms("from", document.since),
-        to_ms=mature_ms if document.to is None else min(mature_ms, unix_ms("to", document.to)),
+        from_ms=from_ms,
+        to_ms=min(mature_ms, to_ms),
         most=min(document.most, room(question.spec)),
     )
 
@@ -78,6 +85,8 @@ async def _read(
             left -= len(page)
         if kept := await count_kept(connection, route, span):
             book.leave_out({KEPT_ARM: kept})
+        if undrawn := await count_undrawn(connection, route, span):
+            book.leave_out({NOT_DRAWN: undrawn})
     return await asyncio.to_thread(book.close), notes
 
 

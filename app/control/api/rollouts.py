@@ -87,6 +87,7 @@ async def promote_challenger(
 
     def decide(route: StoredRoute, at_ms: int) -> tuple[Rollout, Entry]:
         _require_no_shadow(route, action.arm)
+        _require_named(route, action.arm, 1)
         rollout = lifecycle.promote(route.rollout, action.arm, at_ms)
         return rollout, Entry(Kind.PROMOTED, caller.name, action.reason, rollout.champion)
 
@@ -99,6 +100,7 @@ async def roll_back(name: RouteName, action: ArmAction, context: Scope, caller: 
 
     def decide(route: StoredRoute, at_ms: int) -> tuple[Rollout, Entry]:
         before = route.rollout
+        _require_named(route, action.arm, 0)
         rollout = lifecycle.roll_back(before, action.arm, at_ms)
         gone = before.champion if rollout.champion != before.champion else _lost(before, rollout)
         return rollout, Entry(Kind.ROLLED_BACK, caller.name, action.reason, gone)
@@ -158,6 +160,14 @@ def _require_no_shadows(route: StoredRoute, weights: Mapping[str, int]) -> None:
         if arm.role is Role.SHADOW and arm.name in weights:
             bound = "must be 0 or absent for a shadow arm, which answers nobody"
             raise BadSpec(f"weights.{arm.name}", f"{bound}, got {weights[arm.name]}")
+
+
+def _require_named(route: StoredRoute, arm: str | None, least: int) -> None:
+    """Of one challenger on trial, or with `least` 0 of none, it is clear who is meant."""
+    names = [trial.arm for trial in route.rollout.active_trials]
+    if arm is None and not least <= len(names) <= 1:
+        how = "as arm, on the command line with --arm"
+        raise IllegalTransition(f"challenger must be named {how}: {len(names)} are on trial {names}")
 
 
 def _require_weights(route: StoredRoute) -> None:

@@ -17,6 +17,7 @@ OTHER: dict[str, Any] = {
     "arm": "logreg-v6",
     "pulls": 5_900,
     "rewards": 50,
+    "worth": 31.5,
     "effective_samples": 48.25,
     "warm": False,
     "mean_reward": None,
@@ -33,7 +34,8 @@ class Control:
     """A control plane that answers everything with a bandit, and keeps what it was asked."""
 
     def __init__(self) -> None:
-        self.answer = {**BANDIT, "arms": [*BANDIT["arms"], OTHER], "segments": SEGMENTS}
+        first = {**BANDIT["arms"][0], "worth": 2_950.2}
+        self.answer = {**BANDIT, "arms": [first, OTHER], "segments": SEGMENTS}
         self.asked: list[tuple[str, str, Any]] = []
         self.env: dict[str, str] = {}
 
@@ -66,7 +68,11 @@ def test_a_bandit_is_drawn_by_arms_segments_and_coefficients(control: Control) -
     assert "caps (bp) gbm-v7 5000" in terms
     assert "pending 1200, the first due 2026-01-31 12:00:00Z" in terms
     assert "fault none" in terms
-    assert arms[1:] == ["gbm-v7 4812 4100 3500 3120 yes 0.21", "logreg-v6 - 5900 50 48.25 no -"]
+    assert arms == [
+        "arm share (bp) pulls rewards worth now effective warm mean reward",
+        "gbm-v7 4812 4100 3500 2950 3120 yes 0.21",
+        "logreg-v6 - 5900 50 31.5 48.25 no -",
+    ]
     assert segments[1:] == ["country DE 412 4990 5010", "country (missing) 1 100 9900"]
     assert coefficients == [
         "coefficient gbm-v7 logreg-v6",
@@ -77,13 +83,25 @@ def test_a_bandit_is_drawn_by_arms_segments_and_coefficients(control: Control) -
 
 
 def test_an_apprentice_and_a_fault_are_told_in_words(control: Control) -> None:
-    """What it is known to have earned, and why the champion answers."""
+    """A bound on what it would have earned, and why the champion answers."""
     totals = {"decisions": 9, "agreement": 0.5, "earned": 2.0, "actual": 8.0, "share_of_reward": 0.25}
     control.answer = {**BANDIT, "mode": "apprentice", "fault": "it has just begun", "apprentice": totals}
     terms = drawn(invoke("get", "bandit", "ad-bidder", env=control.env).stdout)[0]
     assert "fault the champion answers: it has just begun" in terms
     assert "agreement 50.0 %" in terms
-    assert "known to have earned 2 of 8 (25.0 %)" in terms
+    assert "would have earned at least 2 of 8 (25.0 %), if no reward is negative" in terms
+
+
+def test_a_fault_that_gateways_have_not_heard_of_is_told_as_such(control: Control) -> None:
+    """Until they are told they go on by what they know, of which the time is said."""
+    since = "2026-01-31T12:00:00Z"
+    control.answer = {**BANDIT, "fault": "sums of arm 2 are damaged", "published_at": since}
+    terms = drawn(invoke("get", "bandit", "ad-bidder", env=control.env).stdout)[0]
+    assert (
+        "fault gateways may still choose by what was published at 2026-01-31 12:00:00Z, then the champion "
+        "answers: sums of arm 2 are damaged" in terms
+    )
+    assert "published at 2026-01-31 12:00:00Z" in terms
 
 
 def test_a_rebuild_needs_a_reason(control: Control) -> None:

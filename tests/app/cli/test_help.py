@@ -9,6 +9,7 @@ from importlib.metadata import version
 
 import pytest
 
+from routing.rules import Op
 from tests.app.cli.programs import invoke
 
 COMMANDS = (
@@ -46,6 +47,20 @@ def test_every_command_explains_itself(command: str) -> None:
     ran = invoke(*command.split(), "--help")
     assert ran.exit_code == 0
     assert len(ran.stdout.splitlines()) > 4
+
+
+@pytest.mark.parametrize("group", ["get", "override", "bandit", "keys"])
+def test_no_description_of_a_group_is_cut(group: str) -> None:
+    """Each fits its line."""
+    lines = invoke(group, "--help").stdout.partition("Commands:")[2].split("\n")
+    cut = [line for line in lines if line.endswith("...")]
+    assert cut == []
+
+
+def test_the_operators_of_conditions_are_named() -> None:
+    """Where a condition is written."""
+    said = invoke("override", "add", "--help").stdout.replace(",", " ").split()
+    assert set(Op) <= set(said)
 
 
 def test_help_loads_nothing_heavy() -> None:

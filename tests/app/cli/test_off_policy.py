@@ -17,6 +17,7 @@ from typer.testing import Result
 
 from app.control.examples import OFF_POLICY_EVALUATION
 from app.control.off_policy import OffPolicyEvaluation
+from routing.types import Reason
 from tests.app.cli.programs import PROGRAM, Session, invoke
 from tests.app.db.stage import HOUR_MS, START_MS
 from tests.app.logged_world import SPEC, time_of, value, visits, write_files
@@ -80,7 +81,7 @@ def test_scripts_get_the_answers_of_the_api(files: Sequence[str]) -> None:
     """In the order of the candidates, each whole."""
     found = document(*files, *NEW, *EVENLY, "--reward", "conversion", "--level", "0.9", "--folds", "3")
     (new, even) = found["evaluations"]
-    assert list(found) == ["evaluations"]
+    assert (list(found), found["refused"]) == (["evaluations", "refused"], [])
     assert OffPolicyEvaluation.model_validate(new).model_dump(mode="json") == new
     assert (new["policy"]["arm"], even["policy"]["kind"]) == ("new", "uniform")
     assert (new["level"], new["folds"], new["n"]) == (0.9, 3, 1_000)
@@ -125,7 +126,20 @@ def test_one_that_cannot_be_judged_leaves_the_others(tmp_path: Path) -> None:
     flags = named(tmp_path, share={"DE": 0, "FR": 0})
     ran = evaluate(*flags, *NEW, "--policy", "always:old", "--policy", "weights:old=5000,new=5000", "--json")
     assert ran.exit_code == 1
-    assert [each["policy"]["arm"] for each in json.loads(ran.stdout)["evaluations"]] == ["old"]
+    found = json.loads(ran.stdout)
+    assert [each["policy"]["arm"] for each in found["evaluations"]] == ["old"]
+    assert found["refused"] == [
+        {
+            "policy": {"kind": "always", "arm": "new"},
+            "reason": "no_support",
+            "detail": "100.00% of the target's choices are of arm new, never logged",
+        },
+        {
+            "policy": {"kind": "weights", "weights": {"old": 5_000, "new": 5_000}},
+            "reason": "no_support",
+            "detail": "50.00% of the target's choices are of arm new, never logged",
+        },
+    ]
     assert ran.stderr.splitlines() == [
         "kingmaker: always:new: 100.00% of the target's choices are of arm new, never logged",
         "  policy cannot be judged: no_support",
@@ -133,6 +147,45 @@ def test_one_that_cannot_be_judged_leaves_the_others(tmp_path: Path) -> None:
         "  policy cannot be judged: no_support",
     ]
     assert refused(*flags, *NEW).count("no_support") == 1
+
+
+def test_scripts_learn_of_refusals_alone(files: Sequence[str]) -> None:
+    """A document also where nothing is left to judge: each policy, the word for why, and what was found."""
+    ran = evaluate(*files[:4], *NEW, "--policy", "bandit", "--json")
+    assert ran.exit_code == 1
+    found = json.loads(ran.stdout)
+    assert found["evaluations"] == []
+    assert [(each["policy"]["kind"], each["reason"]) for each in found["refused"]] == [
+        ("bandit", "bad_question"),
+        ("always", "no_data"),
+    ]
+    assert found["refused"][0]["detail"].startswith("policy.kind must not be bandit")
+    assert found["refused"][1]["detail"].startswith("2 independent units are needed, got 0")
+
+
+def test_a_reward_without_a_value_refuses_every_policy(files: Sequence[str]) -> None:
+    """With its word, as by the API."""
+    ran = evaluate(*files, *NEW, *EVENLY, "--reward", "revenue / cost", "--json")
+    assert ran.exit_code == 1
+    assert [each["reason"] for each in json.loads(ran.stdout)["refused"]] == ["no_reward", "no_reward"]
+    assert ran.stderr.startswith("kingmaker: always:new and uniform: revenue / cost has no value for")
+
+
+def test_one_that_the_route_cannot_have_leaves_the_others(files: Sequence[str]) -> None:
+    """A bandit where weights divide, and an arm that there is not."""
+    ran = evaluate(*files, "--policy", "bandit", *NEW, "--policy", "always:next", "--json")
+    assert ran.exit_code == 1
+    found = json.loads(ran.stdout)
+    assert [each["policy"]["arm"] for each in found["evaluations"]] == ["new"]
+    assert [each["policy"]["kind"] for each in found["refused"]] == ["bandit", "always"]
+    assert "policy.kind must not be bandit" in ran.stderr
+    assert "always:next: policy.arm must be an arm of route 'ads'" in ran.stderr
+
+
+def test_decisions_that_nobody_drew_are_left_out_with_why(tmp_path: Path) -> None:
+    """Where one arm had everything there is nothing to judge by, and that is said."""
+    said = refused(*named(tmp_path, reason=Reason.STATIC), *NEW)
+    assert "left out: 1000 not_drawn (one arm had everything, as in STATIC decisions" in said
 
 
 def test_a_reason_that_all_share_is_said_once(tmp_path: Path) -> None:
@@ -218,6 +271,16 @@ def test_flags_that_cannot_be_read_are_usage_errors(
     ran = evaluate(*files, *arguments)
     assert (ran.exit_code, ran.stdout) == (2, "")
     assert option in ran.stderr
+
+
+def test_a_span_that_ends_before_it_begins_is_a_usage_error(files: Sequence[str]) -> None:
+    """Both ends are named; a span of one moment is one."""
+    first, last = time_of(START_MS + 2_000), time_of(START_MS + 1_000)
+    ran = evaluate(*files, *NEW, "--from", first, "--to", last)
+    assert (ran.exit_code, ran.stdout) == (2, "")
+    words = " ".join(ran.stderr.split())
+    assert f"'--from': must not be after --to, {last}, got {first}" in words
+    assert "got 1 in 1 decisions" in refused(*files, *NEW, "--from", last, "--to", last)
 
 
 def test_a_file_is_needed_to_say_when_it_is_complete() -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from tests.app.cli.programs import Session
+from tests.app.cli.conftest import declared
+from tests.app.cli.programs import Session, invoke
 
 
 def weights(kingmaker: Session, route: str) -> dict[str, int]:
@@ -90,3 +93,75 @@ def test_what_cannot_be_is_refused(
     named = [route if argument == "ROUTE" else argument for argument in arguments]
     assert message in kingmaker.refused(*named)
     assert weights(kingmaker, route) == {"old": 10_000, "new": 0}
+
+
+def test_a_challenger_is_named_by_its_flag_where_several_are_on_trial(kingmaker: Session, route: str) -> None:
+    """The refusal says so, and names them."""
+    third = '{name: third, url: "http://127.0.0.1:9003/score"}\nsplit:'
+    kingmaker.ok("apply", "-f", "-", text=declared(route).replace("split:", f"  - {third}"))
+    for arm in ("new", "third"):
+        kingmaker.ok("start", route, arm, "--share", "500", "--reason", "look")
+    for action in ("promote", "rollback"):
+        said = kingmaker.refused(action, route, "--reason", "x")
+        assert "on the command line with --arm: 2 are on trial ['new', 'third']" in said
+        assert weights(kingmaker, route) == {"old": 9_000, "new": 500, "third": 500}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("start", "ROUTE", "new"),
+        ("pause", "ROUTE"),
+        ("kill", "ROUTE"),
+        ("kill", "ROUTE", "--off"),
+        ("override", "add", "ROUTE", "new"),
+        ("override", "remove", "ROUTE", "1"),
+    ],
+)
+def test_a_reason_of_spaces_is_none(kingmaker: Session, route: str, arguments: tuple[str, ...]) -> None:
+    """In the body and in the query."""
+    named = [route if argument == "ROUTE" else argument for argument in arguments]
+    said = kingmaker.refused(*named, "--reason", "  ")
+    assert "reason must hold something besides spaces, got '  '" in said
+
+
+def test_a_bandit_stands_where_it_divides(kingmaker: Session, route: str) -> None:
+    """Neither the champion's 10,000 nor the phase of an earlier trial is told of a bandit's traffic."""
+    kingmaker.ok("start", route, "new", "--reason", "look")
+    kingmaker.ok("promote", route, "--reason", "good")
+    text = declared(route).replace(
+        "{weights: {old: 10000}}", "{mode: thompson, reward: {metric: conversion}}"
+    )
+    kingmaker.ok(
+        "apply",
+        "--take-over",
+        "-f",
+        "-",
+        text=text.replace(", role: champion", "").replace('score", labels', 'score", role: champion, labels'),
+    )
+    kingmaker.ok("override", "add", route, "old", "--when", "unit equals u1", "--reason", "asked for")
+    lines = [line.split() for line in kingmaker.ok("get", "rollout", route).splitlines()]
+    assert ["phase", "bandit"] in lines
+    assert [line[:2] for line in lines[-2:]] == [["old", "bandit"], ["new", "bandit"]]
+    _, *rows = kingmaker.ok("timeline", route).splitlines()
+    assert [row.split()[3] for row in rows if " bandit " in row] == ["override_added", "route_changed"]
+    newest = kingmaker.ok("timeline", route, "--limit", "1").splitlines()[1]
+    assert " bandit " in newest
+    assert "new 10000" not in newest
+    crowned = kingmaker.ok("get", "champion", route).splitlines()
+    assert ["split", "(bp)", "new", "10000"] in [line.split() for line in crowned], "it was crowned by hand"
+
+
+def test_a_local_switch_needs_a_reason_of_more_than_spaces(tmp_path: Path) -> None:
+    """It is kept with the switch, and no control plane looks at it."""
+    ran = invoke("kill", "ads", "--local", "--reason", "  ", "--data-dir", str(tmp_path))
+    assert (ran.exit_code, ran.stdout) == (2, "")
+    assert "--local needs a --reason" in " ".join(ran.stderr.split())
+
+
+def test_a_champion_beside_a_bandit_has_no_share(kingmaker: Session, name: str) -> None:
+    """Where it was crowned while the bandit divided."""
+    bandit = "{mode: thompson, reward: {metric: conversion}}"
+    kingmaker.ok("apply", "-f", "-", text=declared(name).replace("{weights: {old: 10000}}", bandit))
+    crowned = [line.split() for line in kingmaker.ok("get", "champion", name).splitlines()]
+    assert ["split", "(bp)", "bandit"] in crowned

@@ -166,3 +166,49 @@ def test_routes_are_listed_and_shown(kingmaker: Session, route: str) -> None:
     assert "owner [team]" in shown
     assert "each request" in shown
     assert "winning_days" in shown
+
+
+BANDIT = "split: {mode: thompson, reward: {metric: conversion}, floor: 200, cap: {new: 3000}}"
+
+
+def with_bandit(kingmaker: Session, name: str, more: str = "") -> str:
+    """A route whose traffic a bandit divides."""
+    weights = "split: {weights: {old: 10000}}"
+    kingmaker.ok(
+        "apply", "-f", "-", text=declared(name).replace(weights, BANDIT.replace("}}", f"}}{more}}}"))
+    )
+    return name
+
+
+def test_routes_with_a_bandit_are_listed_and_shown(kingmaker: Session, name: str) -> None:
+    """With its mode, floor and caps where others have weights; no arm has a share of its own."""
+    with_bandit(kingmaker, name)
+    line = next(line for line in kingmaker.ok("get", "routes").splitlines() if line.startswith(f"{name} "))
+    assert "thompson, floor 200, cap new 3000" in line
+    shown = [line.split() for line in kingmaker.ok("get", "route", name).splitlines()]
+    assert ["split", "thompson,", "floor", "200,", "cap", "new", "3000"] in shown
+    assert [line[:3] for line in shown if line[:1] in (["old"], ["new"])] == [
+        ["old", "champion", "bandit"],
+        ["new", "challenger", "bandit"],
+    ]
+    assert kingmaker.document("get", "route", name)["split"]["mode"] == "thompson"
+    assert "mode: thompson" in kingmaker.ok("export", name)
+
+
+def test_an_apprentice_has_no_share(kingmaker: Session, name: str) -> None:
+    """The champion has all of it."""
+    with_bandit(kingmaker, name, ", apprentice: true")
+    shown = [line.split() for line in kingmaker.ok("get", "route", name).splitlines()]
+    assert [line[2] for line in shown if line[:1] in (["old"], ["new"])] == ["10000", "0"]
+    assert "apprentice, floor 200" in kingmaker.ok("get", "routes")
+
+
+def test_what_is_refused_names_its_route_once(kingmaker: Session, name: str) -> None:
+    """Whether the message of the control plane does, or the command."""
+    bad = declared(name).replace("old: 10000", "old: 9999")
+    assert kingmaker.refused("apply", "-f", "-", text=bad).count(f"route {name!r}") == 1
+    unknown = declared(name, more="crown: gold\n")
+    assert kingmaker.refused("apply", "-f", "-", text=unknown).count(f"route {name!r}") == 1
+    keep = "unit: {header: X}\nstickiness: {mode: first_arm, keep: 500d}\n"
+    said = kingmaker.refused("apply", "-f", "-", text=declared(name, more=keep))
+    assert "must be in [1000, 31536000000] ms, got 43200000000 (1s to 365d)" in said

@@ -14,11 +14,15 @@ from app.db import tables
 from app.db.routes import StoredRoute
 from app.events.types import Event
 from app.jobs.learn import Learner
+from policies.bandits import BanditSpec
+from policies.rewards import Reward
 from policies.spec import RouteSpec
+from routing.errors import BadModel
 from routing.features import Feature, FeatureType, Source, SourceKind
 from routing.types import Reason
+from tests.app import logged_world
 from tests.app.control.stage import Json, Stage
-from tests.app.db.stage import HOUR_MS, put_route
+from tests.app.db.stage import DAY_MS, HOUR_MS, put_route
 from tests.app.events.facts import told
 from tests.app.jobs.school import COUNTRY, bandit_spec, chosen, decided, learn, log
 
@@ -133,7 +137,7 @@ async def test_without_features_there_is_one_share_for_all(stage: Stage) -> None
     assert found["segments"] == []
 
 
-async def test_an_apprentice_shows_what_it_would_have_earned(stage: Stage) -> None:
+async def test_an_apprentice_shows_what_it_would_have_earned_at_least(stage: Stage) -> None:
     """As far as that is known; a share of a reward that is not positive is none."""
     route = await declared(stage, bandit_spec(apprentice=True))
     empty = (await view(stage))["apprentice"]
@@ -166,6 +170,27 @@ async def test_an_apprentice_shows_what_it_would_have_earned(stage: Stage) -> No
     assert (totals["earned"], totals["actual"], totals["share_of_reward"]) == (2.5, -5.0, None)
 
 
+@pytest.mark.parametrize("had_weights", [True, False])
+async def test_what_an_apprentice_would_earn_is_estimated_from_a_time_of_weights(
+    stage: Stage, had_weights: bool
+) -> None:
+    """Its own decisions are not drawn, so that they say nothing of other arms; those of weights before do."""
+    spec = replace(logged_world.SPEC, bandit=BanditSpec(Reward("revenue"), apprentice=True))
+    route = await put_route(stage.database, spec)
+    if had_weights:
+        log_of_weights = logged_world.visits(route.arm_ids, 400, route_id=route.id)
+        await logged_world.record(stage.database, route, log_of_weights)
+    made = [chosen(route, "old", now_ms() - 2 * HOUR_MS, reason=Reason.STATIC) for _ in range(9)]
+    await log(stage.database, *(decided(route, one, {"country": "DE"}, considered_bp=5_000) for one in made))
+    asked = {"route": "ads", "policy": {"kind": "bandit"}}
+    answer = await stage.ask("POST", "/off-policy-evaluations", asked)
+    if had_weights:
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["n"] == 400
+    else:
+        assert (answer.status_code, "no_data" in answer.text) == (422, True)
+
+
 async def test_a_rebuild_forgets_and_learns_the_log_again(stage: Stage) -> None:
     """The timeline says who wanted it and why; until all is learnt gateways know nothing, and then as much as
     before."""
@@ -196,7 +221,7 @@ async def test_a_rebuild_forgets_and_learns_the_log_again(stage: Stage) -> None:
 
 
 async def test_what_is_damaged_is_said(stage: Stage) -> None:
-    """And nothing is shown that might come from it."""
+    """With the order that mends it, and nothing is shown that might come from it."""
     route = await declared(stage)
     await happened(stage, route)
     await learn(stage.database, now_ms())
@@ -204,8 +229,43 @@ async def test_what_is_damaged_is_said(stage: Stage) -> None:
         await connection.execute(update(tables.bandit_arms).values(sums=b"\x07"))
     found = await view(stage)
     assert "damaged" in found["fault"]
+    assert "kingmaker bandit rebuild ads" in found["fault"]
     assert [(arm["rewards"], arm["share"]) for arm in found["arms"]] == [(0, None), (0, None)]
     assert found["segments"] == []
+
+
+@pytest.mark.parametrize("damaged", [{"version": -1}, {"refill": "junk"}, {"apprentice": "[]"}])
+async def test_what_gateways_have_not_heard_of_is_said(stage: Stage, damaged: dict[str, Any]) -> None:
+    """A fault is there with the time of what they choose by, until a learner has found it and told them."""
+    await declared(stage)
+    learner = Learner(stage.database)
+    await learner.publish(now_ms())
+    assert (await view(stage))["published_at"] is not None
+    async with stage.database.transaction() as connection:
+        await connection.execute(update(tables.bandits).values(**damaged))
+    found = await view(stage)
+    assert f"{next(iter(damaged))} must be" in found["fault"]
+    assert found["published_at"] is not None
+    (route,) = await learner.routes()
+    with pytest.raises(BadModel):
+        await learner.learn(route, now_ms(), now_ms())
+    await stage.context.publish()
+    found, bandit = await view(stage), stage.published().bandit
+    assert (found["fault"] is not None, found["published_at"]) == (True, None)
+    assert bandit is not None
+    assert bandit.learned is None
+
+
+async def test_rewards_are_shown_with_what_they_are_worth_by_now(stage: Stage) -> None:
+    """Those of two days ago a quarter, by a discount of a half; as evidence they are still as many."""
+    route = await declared(stage, bandit_spec(discount=0.5))
+    made = [chosen(route, at_ms=now_ms() - 2 * DAY_MS, reason=Reason.SPLIT) for _ in range(8)]
+    await log(stage.database, *(decided(route, one) for one in made))
+    await learn(stage.database, now_ms())
+    old, new = (await view(stage))["arms"]
+    assert (old["worth"], old["rewards"]) == (0, 0)
+    assert (new["pulls"], new["rewards"], new["effective_samples"]) == (0, 8, 8)
+    assert new["worth"] == pytest.approx(2, rel=1e-3)
 
 
 async def test_a_route_that_weights_divide_has_no_bandit(ads: Stage) -> None:

@@ -249,7 +249,9 @@ async def test_what_a_unit_keeps_is_told(bid: Stage, monkeypatch: pytest.MonkeyP
     """Whether it decides, and why not; where no store can be asked, that it is not known."""
     first = FirstArm(1, 1, Reason.SPLIT, 7, 1_000, {1: 9_000, 2: 1_000})
     lapsed = FirstArm(9, 1, Reason.SPLIT, 7, 1_000, {9: 10_000})
+    await bid.post("rollback")  # while a trial is on, whether arms are kept stays as it is
     await bid.put(document(**READ, stickiness={"mode": "first_arm"}))
+    await bid.post("start", arm="new")
 
     async def step(kept: Kept, **body: object) -> tuple[str, str | None]:
         async def told(*_: object) -> Kept:

@@ -233,7 +233,27 @@ async def test_a_span_and_a_number_may_be_asked_for(stage: Stage) -> None:
     found = await answer(stage, most=300)
     assert (found["n"], found["since"]) == (300, "2025-01-06T00:11:40Z")
     assert found["warnings"] == ["there are more decisions: of those asked for, the newest 300 were judged"]
-    assert await refused(stage, **{"from": last, "to": first}) == {"policy": "cannot be judged: no_data"}
+    backwards = await refused(stage, **{"from": last, "to": first})
+    assert backwards == {"from": f"must not be after to, {_iso(first)}, got {_iso(last)}"}
+
+
+def _iso(text: str) -> str:
+    return text.replace(".000", "")
+
+
+async def test_decisions_that_nobody_drew_are_left_out_and_counted(either: Stage, tmp_path: Path) -> None:
+    """As in a file; where there are no others, that is said with what it means."""
+    route, log = await filled(either, n=500)
+    certain = visits(route.arm_ids, 40, route_id=route.id, first=500, reason=Reason.STATIC)
+    await record(either.database, route, certain)
+    found = await answer(either)
+    assert (found["n"], found["left_out"]) == (500, {"not_drawn": 40})
+    files = write_files(tmp_path, route.spec, [*log, *certain])
+    flags = ("--route", files[0], "--events", files[1], "--policy", "always:new", "--json")
+    ran = invoke("evaluate-policy", *flags, "--complete-until", time_of(now_ms()))
+    assert json.loads(ran.stdout)["evaluations"] == [found]
+    nothing = await ask(either, **{"from": time_of(START_MS + 500_000)})
+    assert "left out: 40 not_drawn (one arm had everything, as in STATIC" in nothing.json()["detail"]
 
 
 async def test_an_earlier_context_is_read_by_the_declaration_of_now(stage: Stage) -> None:

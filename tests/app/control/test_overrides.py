@@ -51,6 +51,7 @@ REFUSED: list[tuple[Json, str, str]] = [
         "must be a time such as 2026-01-31T12:00:00Z, got 'tomorrow'",
     ),
     ({"reason": ""}, "reason", "at least 1 character"),
+    ({"reason": " \t "}, "reason", "must hold something besides spaces"),
     ({"reason": None}, "reason", "valid string"),
     ({"until": SOON}, "until", "is not a known field"),
     ({"when": [UNIT] * 17}, "when", "must hold at most 16 conditions, got 17"),
@@ -163,6 +164,17 @@ async def test_an_override_that_is_removed_is_gone(ads: Stage) -> None:
     assert (await made(ads))["id"] == 3
 
 
+async def test_a_reason_to_remove_one_stands_in_the_query(ads: Stage) -> None:
+    """Whoever leaves it out, or sends a body, is told so; spaces are none."""
+    await made(ads)
+    missing = await ads.ask("DELETE", "/routes/ads/overrides/1", {"reason": "a mistake"})
+    assert missing.status_code == 422
+    assert faults(missing) == {"reason": "is required: send it as a query parameter, as in ?reason=…"}
+    blank = await ads.ask("DELETE", "/routes/ads/overrides/1", reason="  ")
+    assert faults(blank) == {"reason": "must hold something besides spaces, got '  '"}
+    assert len(await listed(ads)) == 1
+
+
 async def test_an_override_that_cannot_be_is_refused_by_field(stage: Stage) -> None:
     """422 with field, bound and value; nothing changes."""
     dark = arm("dark", role="shadow")
@@ -188,7 +200,7 @@ async def test_a_removal_needs_a_reason(ads: Stage) -> None:
     await made(ads)
     before = await ads.state()
     answer = await ads.ask("DELETE", "/routes/ads/overrides/1")
-    assert faults(answer) == {"reason": "is required"}
+    assert faults(answer) == {"reason": "is required: send it as a query parameter, as in ?reason=…"}
     assert await ads.state() == before
 
 

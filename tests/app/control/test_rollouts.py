@@ -165,7 +165,14 @@ async def test_a_trial_starts_with_a_part_of_the_traffic(ads: Stage, share: obje
 async def test_an_action_says_why(ads: Stage, action: str) -> None:
     """Without a reason, or with an empty one, nobody moves traffic."""
     state = await ads.state()
-    for body in ({}, {"reason": ""}, {"reason": "x" * 501}, {"reason": "a\x00b"}, {"reason": None}):
+    for body in (
+        {},
+        {"reason": ""},
+        {"reason": " \n"},
+        {"reason": "x" * 501},
+        {"reason": "a\x00b"},
+        {"reason": None},
+    ):
         answer = await ads.ask("POST", f"/routes/ads/rollout/{action}", {"arm": "new", **body})
         assert answer.status_code == 422
         assert "reason" in faults(answer)

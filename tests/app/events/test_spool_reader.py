@@ -236,7 +236,8 @@ def test_an_event_comes_back_as_it_was_written(event: DecisionEvent | OutcomeEve
 
 def test_the_format_on_disk_never_changes() -> None:
     """A recorder of a later version reads what an earlier worker wrote."""
-    said = [1, 2, 3, False, "SPLIT", 5_000, 1, 1, 1_728_043_200_000, 3]
+    before = [1, 2, 3, False, "SPLIT", 5_000, 1, 1, 1_728_043_200_000, 3]
+    said = [*before, False]
     outcome = told(claims(3), "conversion", 1.0, key="k")
     assert msgspec.json.decode(encode(outcome)) == [
         *("outcome", said, "conversion", 1.0, 1_728_043_201_000, 1_728_043_202_000, "k")
@@ -245,6 +246,7 @@ def test_the_format_on_disk_never_changes() -> None:
     first = ["decision", said, 2, 200, False, 8.0]
     assert msgspec.json.decode(encode(decision)) == [*first, None, 0, None, None, None, False]
     assert decode(msgspec.json.encode(first)) == decision
+    assert decode(msgspec.json.encode(["decision", before, *first[2:]])) == decision
     known = made(
         claims(3), override_id=7, schema=5, context={"country": "DE", "hour": 7.5}, considered_bp=100
     )

@@ -10,6 +10,7 @@ import uvloop
 
 from tests.app.gateway.shadowed import Shadowed
 from tests.app.gateway.stage import ArmServer, Stage
+from tests.app.gateway.sticky import Sticky
 
 
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], AbstractEventLoop]]:
@@ -33,3 +34,15 @@ async def shadowed(stage: Stage) -> AsyncIterator[Shadowed]:
     await shadow.start()
     yield Shadowed(stage, shadow)
     await shadow.stop()
+
+
+@pytest.fixture
+async def sticky() -> AsyncIterator[Sticky]:
+    """A worker in process whose route keeps first arms, with even shares."""
+    stage = Sticky()
+    await stage.start()
+    await stage.up()
+    yield stage
+    assert stage.worker.first_arms is not None
+    await stage.stop()
+    await stage.worker.first_arms.close()

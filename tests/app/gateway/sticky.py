@@ -16,19 +16,23 @@ UNITS = [f"u{number}" for number in range(10, 50)]
 
 
 class MemoryStore:
-    """A store in memory. `is_away`: it cannot be asked; `gate`: it answers once that is set."""
+    """A store in memory. `is_away`: it cannot be asked; `gate`: it answers once that is set.
+
+    Of the keys that are `refused` it says nothing.
+    """
 
     def __init__(self) -> None:
         self.held: dict[str, bytes] = {}
         self.batches: list[Sequence[Claim]] = []
         self.is_away = False
+        self.refused: set[str] = set()
         self.gate = asyncio.Event()
         self.gate.set()
 
-    async def claim(self, claims: Sequence[Claim]) -> list[bytes]:
+    async def claim(self, claims: Sequence[Claim]) -> list[bytes | None]:
         self.batches.append(claims)
         await self.probe()
-        return [self._claim(claim) for claim in claims]
+        return [None if claim.key in self.refused else self._claim(claim) for claim in claims]
 
     async def find(self, key: str) -> bytes | None:
         return self.held.get(key)
@@ -45,6 +49,21 @@ class MemoryStore:
         if self.held.get(claim.key, claim.lapsed) == claim.lapsed:
             self.held[claim.key] = claim.value
         return self.held[claim.key]
+
+
+class SlowStore(MemoryStore):
+    """A store that takes its time; `answered` counts its answers."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self.seconds = seconds
+        self.answered = 0
+
+    async def claim(self, claims: Sequence[Claim]) -> list[bytes | None]:
+        self.answered = 0
+        await asyncio.sleep(self.seconds)
+        self.answered += 1
+        return await super().claim(claims)
 
 
 class Sticky(Stage):

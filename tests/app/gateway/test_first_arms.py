@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -18,18 +18,6 @@ from routing.first_arm import FirstArm, decoded, encode
 from routing.types import Reason, Role
 from tests.app.gateway.stage import Message, claims_of, request, until
 from tests.app.gateway.sticky import UNITS, Sticky
-
-
-@pytest.fixture
-async def sticky() -> AsyncIterator[Sticky]:
-    """A worker in process whose route keeps first arms, with even shares."""
-    stage = Sticky()
-    await stage.start()
-    await stage.up()
-    yield stage
-    assert stage.worker.first_arms is not None
-    await stage.stop()
-    await stage.worker.first_arms.close()
 
 
 async def test_a_ramp_moves_nobody_who_has_an_arm(sticky: Sticky) -> None:

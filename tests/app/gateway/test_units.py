@@ -7,8 +7,9 @@ import asyncio
 import pytest
 
 from app.gateway.requests import Request
+from app.gateway.scalars import resolve
 from app.gateway.settings import GatewaySettings
-from app.gateway.units import JSON_BYTES, reader_of, resolve
+from app.gateway.units import JSON_BYTES, reader_of
 from routing.assignment import Asked, Plan
 from routing.features import Source, SourceKind
 from tests.app.gateway.stage import Stage, claims_of, read_message, request

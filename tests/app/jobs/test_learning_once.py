@@ -356,11 +356,10 @@ async def test_what_is_damaged_again_at_once_is_left_alone(sqlite: Database) -> 
     route = await open_school(sqlite)
     await decide(sqlite, route, 1)
     await learn(sqlite)
-    learner = Learner(sqlite)
     for _ in range(3):
         await damage_apprentice(sqlite)
         with pytest.raises(BadModel, match="apprentice must be"):
-            await learner.learn(route, LATER_MS + REPAIR_MS, LATER_MS + REPAIR_MS)
+            await Learner(sqlite).learn(route, LATER_MS + REPAIR_MS, LATER_MS + REPAIR_MS)
         await decide(sqlite, route, 1)
     kinds = [entry.kind for entry in await timeline_of(sqlite, route)]
     assert kinds == [Kind.ROUTE_CREATED, Kind.BANDIT_REBUILT]

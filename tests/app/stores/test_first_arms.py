@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, closing
 from pathlib import Path
 
 import pytest
 
-from app.stores import first_arms_file
 from app.stores.first_arms import FILE_NAME, Claim, Store, StoreUnavailable, key_of, open_store
 from app.stores.first_arms_file import FileStore
 from app.stores.first_arms_redis import RedisStore
@@ -132,15 +131,57 @@ async def test_a_file_that_is_damaged_says_so_and_can_be_replaced(tmp_path: Path
     await store.close()
 
 
-async def test_what_is_over_is_deleted_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A little of it with a claim now and then."""
-    monkeypatch.setattr(first_arms_file, "_PRUNE_SECONDS", 0.0)
-    monkeypatch.setattr(first_arms_file, "_PRUNED", 3)
+async def test_what_is_over_is_deleted_faster_than_it_comes(tmp_path: Path) -> None:
+    """With each claim up to two rows, so that there are never many more than live."""
     store = FileStore(tmp_path / FILE_NAME)
     await store.claim([claim(str(number), b"1", keep_ms=1) for number in range(5)])
     await asyncio.sleep(0.01)
+    left = []
+    for key in "abc":
+        await store.claim([claim(key, b"1")])
+        with closing(sqlite3.connect(tmp_path / FILE_NAME)) as connection:
+            left.append(connection.execute("SELECT count(*) FROM first_arms").fetchone()[0])
+    assert left == [5 + 1 - 2, 5 + 2 - 4, 3]
+    await store.close()
+
+
+async def test_a_file_that_cannot_be_written_still_tells_what_it_has(tmp_path: Path) -> None:
+    """While somebody else holds it: of what is new it says nothing, and is not away for that."""
+    store = FileStore(tmp_path / FILE_NAME)
     await store.claim([claim("a", b"1")])
-    with sqlite3.connect(tmp_path / FILE_NAME) as connection:
-        assert connection.execute("SELECT count(*) FROM first_arms").fetchone() == (3,)
-    connection.close()
+    with closing(sqlite3.connect(tmp_path / FILE_NAME, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        assert await store.claim([claim("b", b"2"), claim("a", b"3")]) == [None, b"1"]
+        other.execute("ROLLBACK")
+    assert await store.claim([claim("b", b"2")]) == [b"2"]
+    await store.close()
+
+
+async def test_looking_does_not_make_a_file(tmp_path: Path) -> None:
+    """A control plane of its own has none to look into, and says so."""
+    store = FileStore(tmp_path / FILE_NAME)
+    with pytest.raises(StoreUnavailable, match=r"first-arms\.db is not there"):
+        await store.find("a")
+    assert not (tmp_path / FILE_NAME).exists()
+    await store.close()
+
+
+async def test_a_redis_that_is_full_still_tells_what_it_has(redis_server: RedisServer) -> None:
+    """What cannot be kept is nothing, and the others of the batch are told."""
+    store = RedisStore(redis_server.url)
+    await store.claim([claim("a", b"1")])
+    await store._redis.config_set("maxmemory", 1)
+    assert await store.claim([claim("b", b"2"), claim("a", b"3")]) == [None, b"1"]
+    await store._redis.config_set("maxmemory", 0)
+    assert await store.claim([claim("b", b"2")]) == [b"2"]
+    await store.close()
+
+
+async def test_a_connection_that_redis_has_closed_is_made_anew(redis_server: RedisServer) -> None:
+    """As servers and networks close those that are idle; the caller hears nothing of it."""
+    store = RedisStore(redis_server.url)
+    await store.claim([claim("a", b"1")])
+    redis_server.stop()
+    redis_server.start()
+    assert await store.claim([claim("a", b"2")]) == [b"2"]
     await store.close()
