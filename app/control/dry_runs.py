@@ -184,8 +184,10 @@ def explain(plan: Plan, question: Question, stored: Sequence[StoredOverride], ke
         question.at_ms,
         subject=question.subject,
         context=question.context,
-        first=kept.first,
     )
+    if kept.first is not None and not _lasts(kept.first, plan.route, question.at_ms):
+        kept = Kept(is_known=True)
+    asked.first = kept.first
     trace = _trace(plan, asked)
     ways = _ways(plan, asked, trace)
     only = ways[0] if len(ways) == 1 else None
@@ -202,6 +204,10 @@ def explain(plan: Plan, question: Question, stored: Sequence[StoredOverride], ke
         context=_context_view(plan, question),
         steps=list(_steps(plan, asked, trace, ways, stored, kept)),
     )
+
+
+def _lasts(first: FirstArm, route: Route, at_ms: int) -> bool:
+    return route.first_arm_ms is not None and at_ms < first.at_ms + route.first_arm_ms
 
 
 def _trace(plan: Plan, asked: Asked) -> list[Step]:

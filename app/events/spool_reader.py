@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import uuid
 from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import dataclass
@@ -72,7 +73,7 @@ def acknowledge(path: Path, spool_id: str, seq: int) -> None:
     """
     if read_mark(path, spool_id) == seq:
         return
-    fresh = mark_path(path).with_suffix(".mark.new")
+    fresh = mark_path(path).with_suffix(f".{uuid.uuid4().hex}.new")  # two may be at it
     try:
         fresh.write_text(f"{spool_id} {seq}")
         os.replace(fresh, mark_path(path))

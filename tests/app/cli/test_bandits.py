@@ -85,7 +85,8 @@ def test_a_bandit_is_drawn_by_arms_segments_and_coefficients(control: Control) -
 def test_an_apprentice_and_a_fault_are_told_in_words(control: Control) -> None:
     """A bound on what it would have earned, and why the champion answers."""
     totals = {"decisions": 9, "agreement": 0.5, "earned": 2.0, "actual": 8.0, "share_of_reward": 0.25}
-    control.answer = {**BANDIT, "mode": "apprentice", "fault": "it has just begun", "apprentice": totals}
+    faulty = {"fault": "it has just begun", "published_at": None}
+    control.answer = {**BANDIT, **faulty, "mode": "apprentice", "apprentice": totals}
     terms = drawn(invoke("get", "bandit", "ad-bidder", env=control.env).stdout)[0]
     assert "fault the champion answers: it has just begun" in terms
     assert "agreement 50.0 %" in terms

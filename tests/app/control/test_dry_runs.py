@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 
@@ -247,8 +248,9 @@ async def test_whoever_may_look_may_ask(ads: Stage) -> None:
 
 async def test_what_a_unit_keeps_is_told(bid: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whether it decides, and why not; where no store can be asked, that it is not known."""
-    first = FirstArm(1, 1, Reason.SPLIT, 7, 1_000, {1: 9_000, 2: 1_000})
-    lapsed = FirstArm(9, 1, Reason.SPLIT, 7, 1_000, {9: 10_000})
+    at_ms = time.time_ns() // 1_000_000
+    first = FirstArm(1, 1, Reason.SPLIT, 7, at_ms, {1: 9_000, 2: 1_000})
+    lapsed = FirstArm(9, 1, Reason.SPLIT, 7, at_ms, {9: 10_000})
     await bid.post("rollback")  # while a trial is on, whether arms are kept stays as it is
     await bid.put(document(**READ, stickiness={"mode": "first_arm"}))
     await bid.post("start", arm="new")
@@ -268,5 +270,6 @@ async def test_what_a_unit_keeps_is_told(bid: Stage, monkeypatch: pytest.MonkeyP
     assert await step(Kept(True, lapsed), unit="u2") == ("lapsed", None)
     assert await step(Kept(True), unit="u2") == ("none", None)
     assert await step(UNKNOWN, unit="u2") == ("unknown", None)
+    assert await step(Kept(True, first), unit="u2", at="2999-12-31T12:00:00Z") == ("none", None)
     said = await asked(bid)
     assert [step["step"] for step in said["steps"] if step["step"] == "first_arm"] == []
