@@ -9,8 +9,8 @@ import msgspec
 import pytest
 
 from app.events.types import DecisionEvent
-from app.gateway.contexts import ContextReader, NamedSubject, RequestSubject
-from app.gateway.requests import Request
+from app.gateway.contexts import NamedSubject, RequestSubject
+from app.gateway.scalars import Scalars
 from app.gateway.units import JSON_BYTES, place_of
 from routing.bandit import BanditTerms, Learned
 from routing.context import Encoder
@@ -186,10 +186,10 @@ async def test_a_context_that_cannot_be_read_leaves_overrides_and_split(stage: S
 async def test_a_context_whose_reading_fails_is_none(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """The request is answered, by split and by what else overrides look at."""
 
-    def fail(_: ContextReader, __: Request) -> None:
+    def fail(_: Scalars, __: bytes) -> None:
         raise RuntimeError("a fault of ours")
 
-    monkeypatch.setattr(ContextReader, "read", fail)
+    monkeypatch.setattr(Scalars, "find", fail)
     stage.route(0, context=ALL, overrides=(pinned("path", "/r/bid/x"),))
     answers = [await stage.ask("POST", path, body=BODY) for path in ("/r/bid", "/r/bid/x")]
     assert [answer["kingmaker-reason"] for answer in answers] == ["STATIC", "OVERRIDE"]

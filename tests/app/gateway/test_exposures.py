@@ -10,16 +10,17 @@ from typing import Any
 
 import pytest
 
+from app.events.types import DecisionEvent
+from app.gateway import exposures
 from app.gateway.entries import Code, Rejected, Verdict
-from app.gateway.exposures import event_of
+from app.gateway.exposures import EncoderOf, event_of
 from app.gateway.ofrep import KEPT_MS
-from app.gateway.snapshots import Routing
-from routing.assignment import Plan
 from routing.claims import Claims, SigningKey
 from routing.context import Encoder
 from routing.features import Feature, FeatureType, Source, SourceKind
+from routing.snapshot import RouteTable
 from routing.tokens import sign, verify
-from routing.types import Reason, Route
+from routing.types import Reason
 from tests.app.gateway.stage import KEY, Stage, request, until
 
 FORGED = sign(Claims(1, 1, 1, False, Reason.SPLIT, 1, 1, 1, 1, 1), SigningKey(id=KEY.id, secret=b"x" * 32))
@@ -249,17 +250,17 @@ async def test_a_body_is_read_by_one_declaration(stage: Stage, monkeypatch: pyte
     """Which is worked out once, also where another snapshot comes in between."""
     stage.route(context=(COUNTRY,))
     entry = {"decision": await bulk(stage), "context": {"country": "DE", "hour": 7}}
-    worked_out: list[int] = []
-    plan = stage.worker.plan
+    asked: list[Encoder | None] = []
 
-    def next_one(routing: Routing, route: Route) -> Plan:
-        worked_out.append(route.id)
+    def judged(entry: object, table: RouteTable, now_ms: int, encoder_of: EncoderOf) -> DecisionEvent:
+        asked.append(encoder_of(table.snapshot.routes[0]))
         stage.route(context=(COUNTRY, HOUR))
-        return plan(routing, route)
+        return event_of(entry, table, now_ms, encoder_of)
 
-    monkeypatch.setattr(stage.worker, "plan", next_one)
+    monkeypatch.setattr(exposures, "event_of", judged)
     assert (await confirm(stage, {"exposures": [entry] * 120}))[0] == 202
-    assert worked_out == [1]
+    assert len(asked) == 120
+    assert len({id(encoder) for encoder in asked}) == 1
     assert {event.schema for event in stage.spool.outcomes} == {Encoder((COUNTRY,)).version}
 
 

@@ -8,7 +8,10 @@ import msgspec
 import pytest
 
 from app.gateway import first_arms
+from app.gateway.decisions import Decision
+from app.gateway.first_arms import Decide, FirstArms, Waiter, Waiting
 from app.stores.first_arms import key_of
+from routing.assignment import Plan
 from routing.bucketing import unit_hash
 from routing.first_arm import FirstArm, decoded, encode
 from routing.types import TOTAL_BP, Arm, Reason, Role, Share
@@ -115,12 +118,15 @@ async def test_a_fault_while_it_waits_ends_the_request(
 ) -> None:
     """Nobody waits for ever for an answer that will not come: of a route, of decide, of flags."""
 
-    def fail(*_: object) -> None:
+    def fail(_: Decision) -> None:
         raise RuntimeError("a fault of ours")
 
-    monkeypatch.setattr("app.gateway.facts.Facts.adopt", fail)
-    monkeypatch.setattr("app.gateway.deciding.named", fail)
-    monkeypatch.setattr("app.gateway.ofrep.evaluation_of", fail)
+    settle = FirstArms.settle
+
+    def settled(kept: FirstArms, plan: Plan, unit: str, decide: Decide, waiter: Waiter) -> Decision | Waiting:
+        return settle(kept, plan, unit, decide, waiter._replace(done=fail))
+
+    monkeypatch.setattr(FirstArms, "settle", settled)
     asked = {
         "/r/bid": {},
         "/v1/decide/bid": {"unit": "u2"},
