@@ -26,10 +26,6 @@ from policies.rewards import Reward, in_time, names_in, parse, reward_of, window
 from policies.spec import RouteSpec
 from routing.bucketing import unit_hash
 from routing.context import Encoder
-from routing.types import Reason
-
-DRAWN = (Reason.SPLIT, Reason.BANDIT)
-"""The reasons of decisions whose arm was drawn. Others say nothing of what another choice had earned."""
 
 KEPT_ARM = "kept_arm"
 """Why a decision is left out: its unit keeps the arm of an earlier one, and the propensity is that one's."""

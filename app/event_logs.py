@@ -6,9 +6,10 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from app.decision_logs import DRAWN, KEPT_ARM, Evidence, Logged, room
+from app.decision_logs import KEPT_ARM, Evidence, Logged, room
 from app.event_lines import Decision, Events
 from app.off_policy import Question, note_of_more
+from routing.types import DRAWN
 
 NOT_DRAWN = "not_drawn"
 """Why a decision is left out: its arm was certain, or somebody wanted it."""

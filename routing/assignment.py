@@ -18,12 +18,12 @@ from routing.conditions import Subject
 from routing.context import Encoder
 from routing.errors import BadModel, RoutingError
 from routing.features import Value
-from routing.first_arm import DRAWN, FirstArm
+from routing.first_arm import FirstArm
 from routing.learning import bandit_of
 from routing.overrides import Rules
 from routing.rules import Override
 from routing.thompson import Bandit
-from routing.types import SALT_BYTES, SERVING, TOTAL_BP, Arm, Choice, Reason, Route, certain
+from routing.types import DRAWN, SALT_BYTES, SERVING, TOTAL_BP, Arm, Choice, Reason, Route, certain
 
 _NO_CONTEXT = np.ones(1)
 

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from routing.types import TOTAL_BP, Reason
-
-DRAWN = (Reason.SPLIT, Reason.BANDIT)
-"""The reasons of decisions whose arm was drawn."""
+from routing.types import DRAWN, TOTAL_BP, Reason
 
 _BITS = {"arm_id": 32, "champion_id": 32, "epoch": 32, "at_ms": 47}
 

@@ -46,6 +46,10 @@ class Reason(StrEnum):
     DEFAULT = "DEFAULT"
 
 
+DRAWN = (Reason.SPLIT, Reason.BANDIT)
+"""The reasons of decisions whose arm was drawn."""
+
+
 class ArmHeader(msgspec.Struct, frozen=True, kw_only=True):
     """A request header an arm is sent: a literal value, or the name of an environment variable."""
 

@@ -14,12 +14,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.db.decisions import known_outcomes
 from app.db.routes import StoredRoute, arm_names
 from app.db.tables import contexts, decisions
-from app.decision_logs import DRAWN, Logged
+from app.decision_logs import Logged
 from policies.metrics import Outcome
-from routing.types import TOTAL_BP
+from routing.types import DRAWN, TOTAL_BP
 
 PAGE_DECISIONS = 2_000
 """How many are read at a time."""
+
+_WAS_DRAWN = decisions.c.reason.in_([reason.value for reason in DRAWN])
 
 _IS_NEW = decisions.c.first_at_ms.is_(None)
 """Whether the arm was drawn for this decision, so that the propensity is its own."""
@@ -56,6 +58,12 @@ async def count_kept(connection: AsyncConnection, route: StoredRoute, span: Span
     return int((await connection.execute(query)).scalar_one())
 
 
+async def count_undrawn(connection: AsyncConnection, route: StoredRoute, span: Span) -> int:
+    """How many more of the span, all of them, were not drawn: they say nothing of what others had earned."""
+    query = select(func.count()).where(*_of_time(route.id, span.from_ms, span.to_ms), ~_WAS_DRAWN)
+    return int((await connection.execute(query)).scalar_one())
+
+
 async def _page(
     connection: AsyncConnection, route_id: int, span: Span, limit: int, last: Any
 ) -> Sequence[Any]:
@@ -82,11 +90,14 @@ async def _page(
 
 def _of_draws(route_id: int, from_ms: int, to_ms: int) -> tuple[ColumnElement[bool], ...]:
     """Decisions of a route and a time whose arm was drawn, then or for the first one of their unit."""
+    return (*_of_time(route_id, from_ms, to_ms), _WAS_DRAWN)
+
+
+def _of_time(route_id: int, from_ms: int, to_ms: int) -> tuple[ColumnElement[bool], ...]:
     return (
         decisions.c.route_id == route_id,
         decisions.c.at_ms >= from_ms,
         decisions.c.at_ms <= to_ms,
-        decisions.c.reason.in_([reason.value for reason in DRAWN]),
     )
 
 

@@ -97,14 +97,6 @@ async def arm_counts(
     }
 
 
-async def epoch_sums(
-    connection: AsyncConnection, route_id: int, metric: str, arms: Mapping[int, str], epoch: int
-) -> dict[str, Sums]:
-    """The metric's sums within one allocation epoch, per arm name."""
-    found = await sums_since(connection, route_id, metric, arms, epoch)
-    return found.get(epoch, dict.fromkeys(arms.values(), Sums()))
-
-
 async def sums_since(
     connection: AsyncConnection, route_id: int, metric: str, arms: Mapping[int, str], since_epoch: int
 ) -> dict[int, dict[str, Sums]]:

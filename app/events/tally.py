@@ -19,9 +19,7 @@ from policies.rollups import Sums
 from policies.types import Missing
 from routing.bucketing import unit_bucket
 from routing.claims import Claims
-from routing.types import Reason
-
-_DECIDING = (Reason.SPLIT, Reason.BANDIT)
+from routing.types import DRAWN
 
 
 class Tally:
@@ -69,7 +67,7 @@ class Tally:
             arm_id=claims.arm_id,
             metric=metric,
             bucket=unit_bucket(claims.unit_hash) if claims.has_unit or route.spec.unit is not None else 0,
-            deciding=claims.reason in _DECIDING,
+            deciding=claims.reason in DRAWN,
             late=day.end_ms <= route.frozen_through_ms,
         )
         self.deltas[key] = self.deltas[key] + change

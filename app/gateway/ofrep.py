@@ -211,10 +211,10 @@ class EvaluateFlags(Flags):
     def _tell(self, routing: Routing, asked: Asked, bulk: Bulk, decisions: Sequence[Decision | None]) -> None:
         """Answers; where another snapshot has come in between, by that, as all flags are of one."""
         current = self.worker.routing
+        if self.is_abandoned:
+            return
         if current is not None and current is not routing:
             self.evaluate(current, asked)
-            return
-        if self.is_abandoned:
             return
         for route, decision in zip(routing.table.snapshot.routes, decisions, strict=True):
             if decision is not None:

@@ -195,9 +195,12 @@ async def _cohorts(connection: Connection, route: StoredRoute, trial: Trial, met
     rollout = route.rollout
     champion, challenger = (route.arm_ids[arm] for arm in (rollout.champion, trial.arm))
     arms = {champion: rollout.champion, challenger: trial.arm}
-    since = rollout.epoch if route.spec.first_arm_ms is None else trial.started_epoch
+    since = rollout.epoch
+    shares = {since: {arm_id: rollout.share(arm) for arm_id, arm in arms.items()}}
+    if route.spec.first_arm_ms is not None:
+        since = trial.started_epoch
+        shares = await rollouts.allocated(connection, route.id, since)
     sums = await rollups.sums_since(connection, route.id, metric, arms, since)
-    shares = await rollouts.allocated(connection, route.id, since)
     nothing = dict.fromkeys(arms.values(), Sums())
     return [
         Cohort(

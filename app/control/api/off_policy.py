@@ -15,10 +15,9 @@ from app.control.api.parameters import Scope
 from app.control.auth import Viewer
 from app.control.context import Context
 from app.control.off_policy import OffPolicyEvaluation, QuestionDocument, evaluation_view, question_of
-from app.db.decision_log import Span, count_kept, newest
+from app.db.decision_log import Span, count_kept, count_undrawn, newest
 from app.db.recorders import recorded_through
 from app.db.routes import StoredRoute, load_route
-from app.db.undrawn import count_undrawn
 from app.decision_logs import KEPT_ARM, Evidence, room
 from app.event_logs import NOT_DRAWN
 from app.off_policy import Question, note_of_lag, note_of_more

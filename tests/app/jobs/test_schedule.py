@@ -116,7 +116,8 @@ async def recorded(database: Database, route: StoredRoute) -> int:
     """How many decisions of the challenger are in the rollups."""
     arms = {route.arm_ids["new"]: "new"}
     async with database.read() as connection:
-        return (await rollups.epoch_sums(connection, route.id, DECISIONS, arms, 1))["new"].n
+        found = await rollups.sums_since(connection, route.id, DECISIONS, arms, 1)
+    return found[1]["new"].n if found else 0
 
 
 async def test_a_turn_records_judges_and_tells(
